@@ -7,7 +7,8 @@ the prefix.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+
+import msgspec
 
 from ordersync_consumer import keys as consumer_keys
 from ordersync_consumer.keys import PREFIX
@@ -19,8 +20,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class KeySpace:
+class KeySpace(msgspec.Struct, frozen=True):
     """The keys with one prefix: those that accounts share, and those of each account."""
 
     prefix: str = PREFIX
@@ -89,8 +89,7 @@ class KeySpace:
         return GatewayKeys(f"{self.prefix}gateway:{name}:")
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayKeys:
+class GatewayKeys(msgspec.Struct, frozen=True):
     """The keys of what the accounts of a gateway share. They have no hash tag: each is used alone."""
 
     base: str
@@ -105,8 +104,7 @@ class GatewayKeys:
         return f"{self.base}lease:{resource}"
 
 
-@dataclass(frozen=True, slots=True)
-class Keys(consumer_keys.Keys):
+class Keys(consumer_keys.Keys, frozen=True):
     """The keys of one account: `ordersync:{account}:...`. Those that consumers use are defined in the consumer kit."""
 
     @property

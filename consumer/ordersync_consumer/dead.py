@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ordersync_consumer import envelope
 from ordersync_consumer.cancellation import finish
 from ordersync_consumer.client import answer
@@ -85,8 +87,7 @@ class DeadLetter:
             return 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetterSummary:
+class DeadLetterSummary(msgspec.Struct, frozen=True):
     """How many dead letters a resource has, and when the oldest was written (seconds since 1970; 0 without any)."""
 
     letters: int

@@ -7,9 +7,9 @@ take it into account before it reads for the first time.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import redis.exceptions
 
 from ordersync_consumer.cancellation import finish
@@ -34,8 +34,7 @@ LONG_AGO = 10 * 365 * 86_400 * 1000
 """Idle time of such entries in milliseconds: longer than any consumer waits before it claims an idle entry."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionLimits:
+class RetentionLimits(msgspec.Struct, frozen=True):
     """How much of a stream is kept: age in seconds, entries, bytes of their names and values. 0 means no limit."""
 
     max_age: float = 0.0
@@ -48,8 +47,7 @@ class RetentionLimits:
         return [int(self.max_age * 1000), self.max_entries, self.max_bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """One group of a stream. Ids of entries are "" if there is no such entry.
 
     Attributes:
@@ -74,8 +72,7 @@ class Group:
     held: int
 
 
-@dataclass(frozen=True, slots=True)
-class StreamStatus:
+class StreamStatus(msgspec.Struct, frozen=True):
     """A stream and its groups at one moment.
 
     Attributes:
@@ -109,8 +106,7 @@ class StreamStatus:
         return max(self.groups, key=lambda group: group.unread, default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class GroupConsumer:
+class GroupConsumer(msgspec.Struct, frozen=True):
     """A consumer of a group: the number of its pending entries, and the seconds since its last read."""
 
     name: str

@@ -5,14 +5,13 @@ The keys of an account share a hash tag, so that one script can use several.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 PREFIX = "ordersync:"
 """The prefix of every key, if the settings do not name another."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(msgspec.Struct, frozen=True):
     """The keys of one account: `ordersync:{account}:...`."""
 
     account: str

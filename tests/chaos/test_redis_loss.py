@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +112,7 @@ async def test_redis_goes_back(
         cursor = await b.cursor()
         assert (cursor.loss, cursor.lost_at) == (words, 0)
         assert judge(cursor, b.services.clock.now()).health is Health.OK
-        assert judge(replace(cursor, lost_at=1.0), cursor.fresh_as_of) == Verdict(
+        assert judge(msgspec.structs.replace(cursor, lost_at=1.0), cursor.fresh_as_of) == Verdict(
             Health.DEGRADED,
             f"{words}; until a full scan has ended, published data may be older than it was",
             Cause.REDIS_LOST_DATA,

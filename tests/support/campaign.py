@@ -15,9 +15,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from pydantic import SecretStr
 
 from tests.support.faulty_gateway import MovedClock
@@ -68,7 +69,7 @@ def account_at(gateway: Gateway, **settings: Any) -> Account:
     made = ApiSettings(
         base_url=gateway.url, client_id=CLIENT_ID, client_secret=SecretStr(CLIENT_SECRET), **api
     )
-    return replace(account, api=made, **parts)
+    return msgspec.structs.replace(account, api=made, **parts)
 
 
 @asynccontextmanager

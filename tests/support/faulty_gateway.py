@@ -8,13 +8,14 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 import anyio
 import anyio.lowlevel
+import msgspec
 from pydantic import SecretStr
 
 from ordersync_consumer import tail as stream
@@ -274,7 +275,10 @@ async def watching(
     # At the same address as before, since another one would be another gateway; two workers may be at it at once.
     server = await asyncio.start_server(serve, "127.0.0.1", urlsplit(liar.url).port or 0, reuse_port=True)
     liar.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    clock, account = MovedClock(), replace(_account(liar, api), confirm_deletes=confirm_deletes)
+    clock, account = (
+        MovedClock(),
+        msgspec.structs.replace(_account(liar, api), confirm_deletes=confirm_deletes),
+    )
     liar.now = clock.now
     try:
         async with open_services([account], redis_url, clock, known=KnownBytesPool(per_bucket=0)) as place:

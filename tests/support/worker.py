@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -82,7 +82,7 @@ class Bench:
     def adjust(self, **settings: Any) -> None:
         """Read with these settings of the account from now on."""
         context = self.account.poller.context
-        context.account = replace(context.account, **settings)
+        context.account = msgspec.structs.replace(context.account, **settings)
 
     async def events(self, name: str = "orders") -> list[Event]:
         """Every event of the orders, or of something else, in order."""
@@ -123,7 +123,7 @@ class BenchContext:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Bench:
-        account = replace(account_for(self._sandbox, **self._api), **self._parts)
+        account = msgspec.structs.replace(account_for(self._sandbox, **self._api), **self._parts)
         place = await self._stack.enter_async_context(
             open_services([account], self._url, self._clock, self._given_out, known=self._known)
         )

@@ -5,7 +5,6 @@ One key, so that each change is atomic also on a cluster.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,8 +30,7 @@ _REMOVED = "*removed:"
 """Before the name of an account that was removed, and whose events are kept: who removed it."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRow:
+class StoredRow(msgspec.Struct, frozen=True):
     """A row, or why it cannot be read."""
 
     name: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -44,8 +43,7 @@ _NO_LOGS = "OrderMesh serves no audit logs, or no single records, for a comparis
 _IS_LOG = "audit logs prove other resources; they are read when their record changes"
 
 
-@dataclass(frozen=True, slots=True)
-class CoverageReport:
+class CoverageReport(msgspec.Struct, frozen=True):
     """The coverage of one resource, as of `now` (seconds since 1970)."""
 
     resource: str

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ordersync_consumer.dead import DELIVERY, RECORD, DeadLetter, DeadLetters, parse
 from ordersync_consumer.groups import text, written_at
@@ -28,8 +30,7 @@ _REASON = 200
 """Length of a reason that is shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True):
     """A selection of dead letters: by ids or, without ids, by resource, group and kind.
 
     `resource` is None for all resources; `group` and `kind` are "" for all.
@@ -128,8 +129,7 @@ def _light(letter: DeadLetter) -> DeadLetter:
     return replace(letter, data=b"", event=None, trace="") if letter.kind == DELIVERY else letter
 
 
-@dataclass(frozen=True, slots=True)
-class LetterReason:
+class LetterReason(msgspec.Struct, frozen=True):
     """Dead letters that have the same reason.
 
     Attributes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import getpass
 import shlex
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ordersync_consumer.redaction import words
 from worker.cancellation import finish
@@ -42,8 +43,7 @@ def login_name() -> str:
     return f"{login}@{socket.gethostname()}"
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorEntry:
+class OperatorEntry(msgspec.Struct, frozen=True):
     """One change.
 
     Attributes:

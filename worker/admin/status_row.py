@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ordersync_consumer.dead import DeadLetterSummary
 from ordersync_consumer.groups import StreamStatus
 from worker.capture.health import withdrawn_words
 from worker.capture.lanes import lane_of
 from worker.capture.state.cursor import Cursor
-from worker.capture.state.pauses import EVERYTHING
+from worker.capture.state.pauses import EVERYTHING, Pause
 from worker.capture.state.position import share_done
 from worker.capture.state.refresh_queue import Backlog
 from worker.capture.state.run_history import MINUTES
 from worker.clock import is_ahead, rfc3339
 from worker.config.resources import RESOURCES
 from worker.errors import RedisFull
+from worker.ordermesh.contract.findings import Withdrawn
 from worker.queue.backpressure import HighWaterMarks, evaluate
 from worker.queue.expiry import ExpiredLetters
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from worker.capture.health import Verdict
-    from worker.capture.state.pauses import Pause
     from worker.keys import Keys
-    from worker.ordermesh.contract.findings import Withdrawn
     from worker.ordermesh.http.budget import BudgetUse
     from worker.service.heartbeat import Beat
 
 Row = dict[str, Any]
 
 
-@dataclass(slots=True)
-class ResourceFacts:
+class ResourceFacts(msgspec.Struct):
     """What was read of a resource; by default, nothing.
 
     Attributes:
@@ -51,13 +51,13 @@ class ResourceFacts:
 
     """
 
-    cursor: Cursor = field(default_factory=Cursor)
-    status: StreamStatus = field(default_factory=lambda: StreamStatus(0, 0.0, 0, 0))
+    cursor: Cursor = msgspec.field(default_factory=Cursor)
+    status: StreamStatus = msgspec.field(default_factory=lambda: StreamStatus(0, 0.0, 0, 0))
     groups: Sequence[Row] = ()
-    due: Backlog = field(default_factory=lambda: Backlog(0, 0.0))
+    due: Backlog = msgspec.field(default_factory=lambda: Backlog(0, 0.0))
     pause: Pause | None = None
-    dead: DeadLetterSummary = field(default_factory=lambda: DeadLetterSummary(0, 0.0))
-    expired: ExpiredLetters = field(default_factory=lambda: ExpiredLetters(0, 0.0))
+    dead: DeadLetterSummary = msgspec.field(default_factory=lambda: DeadLetterSummary(0, 0.0))
+    expired: ExpiredLetters = msgspec.field(default_factory=lambda: ExpiredLetters(0, 0.0))
     unused: Sequence[Withdrawn] = ()
     refused: str = ""
     proven_until: str | None = None

@@ -7,8 +7,9 @@ here. The accounts that look worst are then shown in full.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from worker.capture.health import WORST_FIRST, Health, judge
 from worker.capture.state import pauses
@@ -30,8 +31,7 @@ _AT_ONCE = 200
 """Accounts of one pipeline."""
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(msgspec.Struct, frozen=True):
     """The health of all accounts.
 
     Attributes:
@@ -42,8 +42,8 @@ class Survey:
     """
 
     accounts: list[str]
-    resources: Counter[Health] = field(default_factory=Counter)
-    by_account: Counter[Health] = field(default_factory=Counter)
+    resources: Counter[Health] = msgspec.field(default_factory=Counter)
+    by_account: Counter[Health] = msgspec.field(default_factory=Counter)
 
     @property
     def worst(self) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,8 +57,7 @@ class NoSuchOrder(OrdersyncError):
     code = "no_such_order"
 
 
-@dataclass(slots=True)
-class Timeline:
+class Timeline(msgspec.Struct):
     """The timeline of an order. `remarks` say what was not searched, and why."""
 
     order: dict[str, Any]

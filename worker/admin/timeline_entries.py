@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -30,8 +29,7 @@ SECOND_GENERATION = 10**12
 _canonical = msgspec.msgpack.Encoder(order="sorted").encode
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineEntry:
+class TimelineEntry(msgspec.Struct, frozen=True):
     """One entry of a timeline.
 
     Attributes:
@@ -49,7 +47,7 @@ class TimelineEntry:
     resource: str
     subject: str
     message: str
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the entry as it appears in JSON."""

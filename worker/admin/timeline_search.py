@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
 
 from worker.admin.timeline_entries import SECOND_GENERATION, decoded, entry_order, missing_versions
 from worker.capture.records.fingerprint import RecordState, bucket_of, pack_id
@@ -35,16 +36,15 @@ _PARTS = ("shipments", "order_items", "notes")
 """Resources whose records belong to an order."""
 
 
-@dataclass(slots=True)
-class Related:
+class Related(msgspec.Struct):
     """Ids of the records that belong to an order."""
 
     order: str
-    items: set[str] = field(default_factory=set)
-    shipments: set[str] = field(default_factory=set)
-    packages: set[tuple[str, str]] = field(default_factory=set)
+    items: set[str] = msgspec.field(default_factory=set)
+    shipments: set[str] = msgspec.field(default_factory=set)
+    packages: set[tuple[str, str]] = msgspec.field(default_factory=set)
     """Pairs of shipment and package."""
-    notes: set[str] = field(default_factory=set)
+    notes: set[str] = msgspec.field(default_factory=set)
 
     @property
     def texts(self) -> set[str]:

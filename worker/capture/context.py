@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from worker.capture.fairness import LoopShare
 from worker.capture.lanes import phase_of
@@ -22,7 +24,6 @@ from worker.telemetry.log import Repeats
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import msgspec
     from redis.asyncio import Redis
 
     from worker.capture.probe.registry import CapabilityRegistry
@@ -92,7 +93,7 @@ class AccountContext:
         account = self.account
         with_past = account.audit_history == "all"
         return tuple(
-            replace(item, snapshots=with_past and item.target in AUDIT_LOGS)
+            msgspec.structs.replace(item, snapshots=with_past and item.target in AUDIT_LOGS)
             for item in resource.follow_ups
             if item.target in account.intervals
         )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import msgspec
+
+from worker.queue.backpressure import PressureReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.capture.state.pauses import Pause, Pauses
     from worker.clock import Clock
-    from worker.queue.backpressure import BackpressureGate, PressureReport, StreamGlance
+    from worker.queue.backpressure import BackpressureGate, StreamGlance
 
 PAUSE_CHECK_SECONDS = 0.25
 """Between two checks for a pause in a read that is under way."""
@@ -32,8 +35,7 @@ class StopCause(StrEnum):
     """Consumers, or Redis, have to catch up first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """A read must end here; the next one goes on. `why`: in words for a person; `report`: the backpressure."""
 
     cause: StopCause
@@ -46,8 +48,7 @@ class Stop:
         return f"polling is paused: {self.report.cause}" if self.report else self.why
 
 
-@dataclass(frozen=True, slots=True)
-class ReadResult:
+class ReadResult(msgspec.Struct, frozen=True):
     """How a read has ended: complete, unless it was stopped or something speaks against what it has read."""
 
     stop: Stop | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
 
 from worker.capture.causes import Cause
 from worker.capture.gate import NOT_PROVEN
@@ -45,8 +46,7 @@ WORST_FIRST = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """The health, and its cause: in a sentence, and its name, a `Cause` or the code of an error; "" for none."""
 
     health: Health
@@ -61,8 +61,7 @@ class Problem(NamedTuple):
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class UnrecordedFailure:
+class UnrecordedFailure(msgspec.Struct, frozen=True):
     """Polls in a row that failed and could not write that to the cursor; the last error and its code."""
 
     failures: int
@@ -111,7 +110,9 @@ def judge(
         return Verdict(Health.PAUSED, f"{pause.description}. To continue: ordersync resume", Cause.PAUSED)
     if unrecorded is not None:
         failures = cursor.failures + unrecorded.failures
-        cursor = replace(cursor, failures=failures, error=unrecorded.error, error_code=unrecorded.code)
+        cursor = msgspec.structs.replace(
+            cursor, failures=failures, error=unrecorded.error, error_code=unrecorded.code
+        )
     if refused:
         return Verdict(Health.FAILING, refused, RedisUnavailable.code)
     silent = now - (cursor.last_started or since or now)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class FollowUp:
+
+class FollowUp(msgspec.Struct, frozen=True):
     """A read that a change of a record adds to the refresh queue, in the commit that publishes the change.
 
     Attributes:
@@ -35,8 +35,7 @@ class FollowUp:
         return len(self.ids) > 1
 
 
-@dataclass(frozen=True)
-class Resource:
+class Resource(msgspec.Struct, frozen=True, dict=True):
     """A kind of record that OrderMesh serves as a list.
 
     Operations are named by their keys; None if the API has no such operation.
@@ -86,8 +85,7 @@ class Resource:
         return self.modified_fields + self.linked_fields
 
 
-@dataclass(frozen=True, slots=True)
-class AuditLog:
+class AuditLog(msgspec.Struct, frozen=True):
     """The audit logs of the records of one resource, `parent`, or of objects nested in them.
 
     OrderMesh has no feed of audit entries across records (docs/reference/api-facts.md, 1.8), so a log is read when

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 import redis.exceptions
-from structlog.contextvars import bound_contextvars
 
 from worker.capture.gate import ReadGate, ResourcePaused, StopCause, paused
 from worker.capture.lanes import FIELDS, list_is_due
@@ -31,6 +31,7 @@ from worker.capture.state.wait_note import WaitNote
 from worker.errors import LeaseLost
 from worker.ordermesh.http.waits import noted_in
 from worker.telemetry import tracing
+from worker.telemetry.library import structlog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
@@ -81,7 +82,7 @@ class PollSession:
     ) -> None:
         account, clock = context.account, context.clock
         if isinstance(source, Resource):
-            source = replace(source, follow_ups=context.follow_ups(source))
+            source = msgspec.structs.replace(source, follow_ups=context.follow_ups(source))
         self.context, self.source, self.clock = context, source, clock
         self._trace = tracing.begin(traceparent)
         self.run = Run(
@@ -147,7 +148,7 @@ class PollSession:
         names = {"resource": self.source.name, "run_id": self.run.run_id, "trace_id": self.run.trace_id}
         with (
             tracing.span(name, self._trace, **names) as span,
-            bound_contextvars(account=self.run.account, **names),
+            structlog.contextvars.bound_contextvars(account=self.run.account, **names),
             noted_in(self._wait.waits),
         ):
             yield span

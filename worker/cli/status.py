@@ -7,15 +7,16 @@ import os
 import shutil
 import sys
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 from redis.exceptions import ResponseError
 
 from ordersync_consumer.servers.topology import SlotUnavailable
 from worker.accounts.store import AccountStore
 from worker.admin.status import Row, StatusCollector
+from worker.admin.survey import Survey
 from worker.admin.verdict import NO_ROWS
 from worker.cli.common.options import pick_account, prepare
 from worker.cli.common.output import Line, rendered, say, say_json, say_lines, styled
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from worker.admin.survey import Survey
     from worker.config.settings import Settings
 
 MAX_REFUSED = 5
@@ -93,8 +93,7 @@ def command(*, watch: bool, every: float, accounts: tuple[str, ...], as_json: bo
         sys.exit(0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
+class _Snapshot(msgspec.Struct, frozen=True):
     """The rows, and how all accounts are if there are too many to show each of them."""
 
     rows: list[Row]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.config.sections import Section
@@ -77,8 +77,8 @@ def _changed_settings(old: Settings, new: Settings) -> Iterator[str]:
 
 
 def _changed_parts(old: Account, new: Account) -> Iterator[str]:
-    for field in fields(old):
-        yield from _differences(field.name, getattr(old, field.name), getattr(new, field.name))
+    for name in old.__struct_fields__:
+        yield from _differences(name, getattr(old, name), getattr(new, name))
 
 
 def _differences(name: str, old: Any, new: Any) -> Iterator[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from ordersync_consumer.redaction import redaction
 from worker.errors.ordermesh import OrderMeshError
 
 
-@dataclass(frozen=True, slots=True)
-class PropertyError:
+class PropertyError(msgspec.Struct, frozen=True):
     """What the server says is wrong with one property of a request."""
 
     message: str

@@ -6,9 +6,9 @@ Cancelling a caller does not cancel its request: see `http/sender.py`.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import redis.exceptions
 
 from worker.backoff import Backoff
@@ -103,7 +103,7 @@ class OrderMeshClient(TypedServices):
 
     def adopt(self, profile: ContractProfile) -> None:
         """Use `profile` from now on, except for its `login_case`: the current one is kept."""
-        self.profile = replace(profile, login_case=self.profile.login_case)
+        self.profile = msgspec.structs.replace(profile, login_case=self.profile.login_case)
 
     async def aclose(self) -> None:
         """Cancel the requests in flight, close all connections and give up the share of the budget."""
@@ -209,7 +209,7 @@ class OrderMeshClient(TypedServices):
                 other: Case = "camel" if case == "snake" else "snake"
                 with contextlib.suppress(ApiError):
                     reply = await self._log_in(request, other)
-                    self.profile = replace(self.profile, login_case=other)
+                    self.profile = msgspec.structs.replace(self.profile, login_case=other)
                     self._log.info("login_spelling_found", case=other)
                     return reply
                 raise

@@ -6,8 +6,9 @@ Nothing is lost meanwhile: changes at OrderMesh are read when polling goes on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from worker.queue.lateness import drop_command
 
@@ -27,8 +28,7 @@ _MEMORY_OF_A_BYTE = 2
 buffers of the connection. Measured: about 1.3. A value that is too high only means more checks."""
 
 
-@dataclass(frozen=True, slots=True)
-class HighWaterMarks:
+class HighWaterMarks(msgspec.Struct, frozen=True):
     """The high-water marks; 0 disables a mark.
 
     Attributes:
@@ -45,8 +45,7 @@ class HighWaterMarks:
     resume: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class PressureReport:
+class PressureReport(msgspec.Struct, frozen=True):
     """The result of a check. `cause`: why polling pauses, in words; "" if it does not."""
 
     cause: str
@@ -68,8 +67,7 @@ class PressureReport:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class StreamGlance:
+class StreamGlance(msgspec.Struct, frozen=True):
     """What shows at little cost whether a mark may be reached, without the numbers.
 
     Attributes:
@@ -163,7 +161,7 @@ class MemoryLook:
 
     def add_to(self, glance: StreamGlance) -> StreamGlance:
         """Return a glance with the memory as it was seen last."""
-        return replace(glance, used_memory=self._used, maxmemory=self._most)
+        return msgspec.structs.replace(glance, used_memory=self._used, maxmemory=self._most)
 
 
 class Backpressure:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ordersync_consumer.servers.cluster import at
 from worker.cancellation import finish
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
     from worker.keys import Keys
 
 
-@dataclass(frozen=True, slots=True)
-class ExpiredLetters:
+class ExpiredLetters(msgspec.Struct, frozen=True):
     """How many dead letters of a resource have expired in all, and when the last ones did (seconds since 1970)."""
 
     letters: int

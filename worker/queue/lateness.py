@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 from redis.exceptions import ResponseError
 
 from ordersync_consumer.groups import waiting_seconds
@@ -21,8 +21,7 @@ def drop_command(group: str, resource: str) -> str:
     return shlex.join(["ordersync", "groups", "drop", group, resource])
 
 
-@dataclass(frozen=True, slots=True)
-class LateGroup:
+class LateGroup(msgspec.Struct, frozen=True):
     """A late group of a resource. `seconds`: for how long nobody has read while events waited."""
 
     name: str

@@ -8,9 +8,10 @@ record, at a time, or after a number of events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ordersync_consumer.envelope import Event, parse
 from ordersync_consumer.groups import written_at
@@ -43,16 +44,14 @@ class ChainEnd(StrEnum):
     """The event before them is unknown: an earlier version published it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """The events of a record that were found by their links, oldest first, and why there are no more."""
 
     events: tuple[Event, ...]
     end: ChainEnd
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
+class SearchResult(msgspec.Struct, frozen=True):
     """The result of a search.
 
     Attributes:

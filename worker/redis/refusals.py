@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import redis.exceptions
 
 from ordersync_consumer.client import answer
@@ -27,8 +27,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """A reason for which Redis refuses commands.
 
     `code`: what its answer begins with, or contains if a script passes it on. `kinds`: the classes of redis-py, which

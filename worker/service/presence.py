@@ -8,7 +8,6 @@ the names by time.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -42,22 +41,21 @@ async def say_alive(redis_client: Redis, space: KeySpace, worker_id: str, now: f
         await finish(answer(redis_client.pexpire(key, life)))
 
 
-@dataclass(frozen=True, slots=True)
 class Presence:
     """The workers of one account."""
 
-    redis: Redis
-    keys: Keys
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis, self._keys = redis, keys
 
     async def beat(self, beat: Beat) -> None:
         """Write what this worker reports of the account, unless Redis is full. `say_alive` says that it is alive."""
         try:
-            async with self.redis.pipeline(transaction=False) as pipe:
+            async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.set(
-                    self.keys.worker(beat.worker), msgspec.json.encode(beat), px=int(KEPT_SECONDS * 1000)
+                    self._keys.worker(beat.worker), msgspec.json.encode(beat), px=int(KEPT_SECONDS * 1000)
                 )
-                pipe.zadd(self.keys.workers, {beat.worker: beat.at})
-                pipe.zremrangebyscore(self.keys.workers, "-inf", beat.at - KEPT_SECONDS)
+                pipe.zadd(self._keys.workers, {beat.worker: beat.at})
+                pipe.zremrangebyscore(self._keys.workers, "-inf", beat.at - KEPT_SECONDS)
                 await finish(pipe.execute())
         except redis.exceptions.ResponseError as error:
             if not is_full(error):
@@ -65,19 +63,19 @@ class Presence:
 
     async def leave(self, worker_id: str) -> None:
         """Remove what a worker that ends has reported. May be cancelled: the connection is closed next."""
-        async with self.redis.pipeline(transaction=False) as pipe:
-            pipe.delete(self.keys.worker(worker_id))
-            pipe.zrem(self.keys.workers, worker_id)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.delete(self._keys.worker(worker_id))
+            pipe.zrem(self._keys.workers, worker_id)
             await pipe.execute()
 
     async def alive(self) -> list[Beat]:
         """Return what each live worker has last reported, with the time at which it was last alive, by name."""
-        names = sorted(text_of(name) for name in await self.redis.zrange(self.keys.workers, 0, -1))
-        space = KeySpace(self.keys.prefix)
-        async with self.redis.pipeline(transaction=False) as pipe:
+        names = sorted(text_of(name) for name in await self._redis.zrange(self._keys.workers, 0, -1))
+        space = KeySpace(self._keys.prefix)
+        async with self._redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.get(space.worker(name))
-                pipe.get(self.keys.worker(name))
+                pipe.get(self._keys.worker(name))
             found = await pipe.execute(raise_on_error=False) if names else []
         beats = []
         for at, value in zip(found[::2], found[1::2], strict=True):

@@ -11,9 +11,10 @@ those of the servers that hold the data; sentinels have their own as options. Th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+import msgspec
 
 SENTINEL_PORT = 26379
 REDIS_PORT = 6379
@@ -29,8 +30,7 @@ class Kind(StrEnum):
     CLUSTER = "cluster"
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True):
     """A parsed address.
 
     Attributes:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 import redis.exceptions
@@ -213,7 +213,9 @@ async def test_marks_come_from_the_settings(sandbox: SandboxServer, redis_url: s
 async def test_an_account_has_its_marks(sandbox: SandboxServer, redis_url: str) -> None:
     """The composition root hands them on."""
     account = account_for(sandbox)
-    account = replace(account, backpressure=account.backpressure.model_copy(update={"entries": 7}))
+    account = msgspec.structs.replace(
+        account, backpressure=account.backpressure.model_copy(update={"entries": 7})
+    )
     async with open_services([account], redis_url, SystemClock()) as place:
         await know_contract(place)
         pressure = place.accounts["default"].poller.context.backpressure

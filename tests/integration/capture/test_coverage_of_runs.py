@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.worker import Bench, BenchMaker
@@ -131,5 +131,7 @@ async def test_a_full_scan_that_never_ends_is_said(bench: BenchMaker) -> None:
             await b.poll()
             cursor, now = await b.cursor(), b.services.clock.now()
             assert judge(cursor, now).health is Health.OK
-            verdict = judge(replace(cursor, fresh_as_of=now - 2.5 * cursor.complete_every), now)
+            verdict = judge(
+                msgspec.structs.replace(cursor, fresh_as_of=now - 2.5 * cursor.complete_every), now
+            )
             assert (verdict.health, "the last full scan began" in verdict.cause) == (Health.DEGRADED, True)

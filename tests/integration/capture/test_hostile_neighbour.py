@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
+import msgspec
 import psutil
 import pytest
 
@@ -34,7 +34,7 @@ async def test_the_polls_of_another_account_go_on(
     before, most = psutil.Process().memory_info().rss, 0
     with HostileGateway(ATTACKS[attack]) as hostile:
         good, bad = account_for(sandbox, "good"), account_for(sandbox, "bad", attempts=1)
-        bad = replace(bad, api=bad.api.model_copy(update={"base_url": hostile.url}))
+        bad = msgspec.structs.replace(bad, api=bad.api.model_copy(update={"base_url": hostile.url}))
         async with open_services([good, bad], redis_url, SystemClock()) as place:
             await know_contract(place)
             await place.accounts["good"].poller.poll(ORDERS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
+import msgspec
 import pytest
 import structlog
 
@@ -144,13 +144,13 @@ async def test_foreign_key(bench: BenchMaker, name: str) -> None:
         key = names[name] if name in names else getattr(keys, name)("orders")
         good = await b.redis.dump(key)
         b.sandbox.store.change(50, status="Odd")
-        before = replace(await b.cursor(), last_started=0.0)
+        before = msgspec.structs.replace(await b.cursor(), last_started=0.0)
         kept: bytes | None = await b.redis.dump(keys.stream("orders")) if name != "stream" else None
         await b.redis.delete(key)
         await b.redis.set(key, "text")
         run = await b.poll()
         assert (run.outcome, run.error_code) == ("failed", "data")
-        assert replace(await b.cursor(), last_started=0.0) == before
+        assert msgspec.structs.replace(await b.cursor(), last_started=0.0) == before
         assert kept is None or await b.redis.dump(keys.stream("orders")) == kept
         await b.redis.delete(key)
         if good is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,7 @@ async def test_no_other_worker_reads_by_it_before_it_is_disabled(
 
         monkeypatch.setattr(withdrawals, "disable_active", meanwhile)
         context = watch.account.poller.context
-        context.account = replace(context.account, complete_every=0.0)
+        context.account = msgspec.structs.replace(context.account, complete_every=0.0)
         assert "sweep" in (await watch.poll()).plan
         assert await believed(watch) is None
         assert other == ["held"]

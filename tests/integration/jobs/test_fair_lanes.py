@@ -6,10 +6,10 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -253,7 +253,10 @@ async def test_polls_of_accounts_that_were_read_at_once_are_spread(
 ) -> None:
     """After a cold start each account has its own time in the interval, none later than an interval after its scan."""
     interval = 86_400.0  # so long that hardly any account is polled a second time meanwhile
-    accounts = [replace(account_for(sandbox, f"a{n}"), intervals={"orders": interval}) for n in range(48)]
+    accounts = [
+        msgspec.structs.replace(account_for(sandbox, f"a{n}"), intervals={"orders": interval})
+        for n in range(48)
+    ]
     names = ["due_at", "last_started", "unclean_scans"]
 
     async def planned_polls() -> list[tuple[float, float]]:

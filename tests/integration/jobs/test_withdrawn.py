@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 
@@ -87,7 +87,10 @@ async def test_what_another_worker_polls_is_handed_back(
     """However often, as while a new version of the settings is deployed; once that worker has left, it is dropped."""
     monkeypatch.setattr("jobs.lane_worker.ELSEWHERE_SECONDS", 0.0)
     monkeypatch.setattr("jobs.lane_worker.ORPHANED_TRIES", 3)
-    others = [replace(account_for(sandbox), intervals=BOTH), account_for(sandbox, "elsewhere")]
+    others = [
+        msgspec.structs.replace(account_for(sandbox), intervals=BOTH),
+        account_for(sandbox, "elsewhere"),
+    ]
     jobs = [poll_id("default", "notes"), poll_id("elsewhere", "orders"), retain_id("elsewhere")]
     async with bench(probe=True) as b, open_services(others, redis_url, SystemClock()) as other:
         report = reporter(other)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import msgspec
 import pytest
 from pydantic import SecretStr
 
@@ -56,7 +55,7 @@ async def test_all_tokens_withdrawn(redis_url: str, sandbox: SandboxServer) -> N
 async def test_wrong_credentials(redis_url: str, sandbox: SandboxServer) -> None:
     """Refused credentials are not tried again, and the error holds the server's words but not the secret."""
     account = account_for(sandbox)
-    account = replace(
+    account = msgspec.structs.replace(
         account, api=account.api.model_copy(update={"client_secret": SecretStr("wrong-secret")})
     )
     async with at_work(account, redis_url) as desk:

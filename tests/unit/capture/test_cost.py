@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import msgspec
 
@@ -29,7 +28,7 @@ PAGES = 3
 ROUNDS, REPETITIONS = 12, 8
 MARGIN = 1.2
 """A cost may be so many times what it was when it was written down here."""
-RESOURCE = replace(ORDERS, follow_ups=())
+RESOURCE = msgspec.structs.replace(ORDERS, follow_ups=())
 
 
 class Page:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 
 from worker.cancellation import plain_errors
 from worker.capture.probe import samples as evidence
@@ -77,7 +78,7 @@ class ProbeClient:
 
     def use(self, listing: Listing) -> None:
         """Request the list with these parameters from now on."""
-        self.trial = replace(self.trial, lists={**self.trial.lists, self.search: listing})
+        self.trial = msgspec.structs.replace(self.trial, lists={**self.trial.lists, self.search: listing})
 
     async def page(
         self,
@@ -165,7 +166,7 @@ class ProbeClient:
         client = ProbeClient(self._client, self.resource, self.trial)
         (name,) = OPERATIONS[key].path_parameters
         route = Route(self.trial.route(key).method, self.routes[key])
-        client.trial = replace(self.trial, routes={**self.trial.routes, key: route})
+        client.trial = msgspec.structs.replace(self.trial, routes={**self.trial.routes, key: route})
         client.search, client._path, client.usage = key, {name: identifier}, self.usage
         return client
 
@@ -186,7 +187,7 @@ class ProbeClient:
             if path.count("{") != 1:
                 continue  # the path needs more than the id of the record
             name = path[path.index("{") + 1 : path.index("}")]
-            trial = replace(
+            trial = msgspec.structs.replace(
                 configured, routes={**configured.routes, key: Route(configured.route(key).method, path)}
             )
             try:

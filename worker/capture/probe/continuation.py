@@ -6,8 +6,9 @@ records than the first one.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from worker.capture.probe import samples as evidence
 from worker.capture.probe.samples import SamplePage
@@ -29,7 +30,7 @@ async def find_continuation(client: ProbeClient) -> dict[str, Any]:
     if not isinstance(first, SamplePage) or not first.records or first.reply is None:
         return {}
     for place, parameter in _candidates(configured, first.reply):
-        client.use(replace(configured, next_in=place, next_parameter=parameter))
+        client.use(msgspec.structs.replace(configured, next_in=place, next_parameter=parameter))
         if await _leads_on(client, first) and await _leads_on(client, first):
             how = f"the next page is found by {place.removeprefix(HEADER)}"
             return {"pages": yes(how), "next_in": place, "next_parameter": parameter or ""}

@@ -10,6 +10,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from worker.capture.probe import samples as evidence
 from worker.capture.probe.continuation import find_continuation
 from worker.capture.probe.samples import PageBase, ProbeRefusal, SamplePage
@@ -47,11 +49,11 @@ async def find_pages(client: ProbeClient, first: SamplePage) -> tuple[dict[str, 
     size = client.sample if len(first.records) > client.sample or more else 1
     alone = len(first.records) == 1 and not more and first.total in {None, 1}
     for name in dict.fromkeys((listing.page_parameter, *(() if alone else PAGE_NAMES))):
-        client.use(replace(listing, page_parameter=name))
+        client.use(msgspec.structs.replace(listing, page_parameter=name))
         verdict, why = await _judged_twice(client, size)
         if verdict in {PageBase.FROM_0, PageBase.FROM_1}:
             number = int(verdict is PageBase.FROM_1)
-            client.use(replace(client.listing, first_page=number))
+            client.use(msgspec.structs.replace(client.listing, first_page=number))
             page = await client.page(number)
             if isinstance(page, ProbeRefusal):
                 raise client.give_up(page)
@@ -65,7 +67,7 @@ async def find_pages(client: ProbeClient, first: SamplePage) -> tuple[dict[str, 
         return found, first
     if alone:
         # Page 0 exists, or the rounds would have distinguished it from page 1. Reading from page 0 skips nothing.
-        client.use(replace(listing, first_page=0))
+        client.use(msgspec.structs.replace(listing, first_page=0))
         return {"pages": UNKNOWN, "first_page": 0}, first
     return {"pages": no("every page contains the same records")}, first
 
@@ -195,7 +197,7 @@ async def _find_size_name(
 ) -> SamplePage:
     """Return the first page with the first page size parameter that is honoured; `first` if none is."""
     for name in SIZE_NAMES:
-        client.use(replace(listing, size_parameter=name))
+        client.use(msgspec.structs.replace(listing, size_parameter=name))
         answer = await client.page(listing.first_page)
         if isinstance(answer, SamplePage) and 0 < len(answer.records) <= client.sample:
             result["size_parameter"] = name

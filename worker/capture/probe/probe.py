@@ -7,9 +7,10 @@ merely accepts is not used; see `pagination.py` and `incremental.py` for what is
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ordersync_consumer.redaction import words_of
 from worker.capture.probe.client import SAMPLES, ProbeClient, side_by_side
@@ -201,9 +202,9 @@ class Probe:
         profile = self._configured
         if prefix is not None:
             service = OPERATIONS[self._search].service
-            profile = replace(profile, prefixes={**profile.prefixes, service: prefix})
+            profile = msgspec.structs.replace(profile, prefixes={**profile.prefixes, service: prefix})
         route = Route(profile.route(self._search).method, path)
-        return replace(profile, routes={**profile.routes, self._search: route})
+        return msgspec.structs.replace(profile, routes={**profile.routes, self._search: route})
 
     def _record_layout(self, page: SamplePage) -> None:
         self._findings |= {"wrapper": page.wrapper, "total_field": page.total_field, "total": page.total}

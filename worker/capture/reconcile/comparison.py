@@ -8,8 +8,9 @@ id, which costs a request and proves it all the same. A tolerance would hide a s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from worker.clock import parse_time
 
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 _SECOND = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """What a pass proves: what happened behind `after`, and up to `until`, in ms since 1970 of OrderMesh's clock."""
 
     after: int
@@ -36,8 +36,7 @@ class Window:
         return self.until <= self.after
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """What became of one audit log: entries within the window, those without a time that can be read.
 
     `uncovered`: the time of the latest entry that is not known to be published; 0 if all of them are.

@@ -7,7 +7,6 @@ a stream with an entry for each pass that came to its end, of which the last one
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import msgspec
 
 from ordersync_consumer.redaction import words_of
 from worker.cancellation import finish
-from worker.capture.state.commit import new_commit_id
+from worker.capture.state.commit_id import new_commit_id
 from worker.clock import is_ahead
 from worker.errors import DataError, LeaseLost
 from worker.redis import scripts
@@ -91,8 +90,7 @@ class ReconcileCounts(msgspec.Struct):
         self.healed_at = {**self.healed_at, hour: self.healed_at.get(hour, 0) + 1}
 
 
-@dataclass(frozen=True, slots=True)
-class ReconcileProgress:
+class ReconcileProgress(msgspec.Struct, frozen=True):
     """Where the proof of a resource stands. Times in seconds since 1970, but for those in ms by OrderMesh's clock.
 
     `complete_since`, `complete_until` (ms): everything that audit logs tell of that time is published; 0 for nothing.
@@ -109,8 +107,8 @@ class ReconcileProgress:
     until: int = 0
     bucket: int = 0
     behind: str = ""
-    counts: ReconcileCounts = field(default_factory=ReconcileCounts)
-    checking: dict[str, tuple[int, int]] = field(default_factory=dict)
+    counts: ReconcileCounts = msgspec.field(default_factory=ReconcileCounts)
+    checking: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     due_at: float = 0.0
     interval: float = 0.0
     failures: int = 0
@@ -139,8 +137,7 @@ class ReconcileProgress:
             ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class ReconcilePass:
+class ReconcilePass(msgspec.Struct, frozen=True):
     """A pass that came to its end: the window that it went over (ms), when it ran, and what it found.
 
     `proven`: nothing of the window is open, and everything up to `until` is known to be published.

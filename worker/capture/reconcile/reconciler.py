@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import uuid
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import redis.exceptions
 
 from ordersync_consumer.redaction import words_of
@@ -202,7 +203,7 @@ class Reconciler:
         if window.empty:
             await self._postpone(current, min(RETRY_SECONDS, self._settings.lag + 1))
             return False
-        current.progress = replace(
+        current.progress = msgspec.structs.replace(
             before,
             began=now,
             since=window.after,
@@ -219,7 +220,7 @@ class Reconciler:
             since = await self._first_seen(window)
             started["complete_since"], current.progress = (
                 since,
-                replace(current.progress, complete_since=since),
+                msgspec.structs.replace(current.progress, complete_since=since),
             )
         await current.coverage.update(
             current.session.lease.fence,
@@ -292,7 +293,7 @@ class Reconciler:
             "bucket": position.bucket, "behind": position.after, "counts": verifier.counts, "checking": {},
             "failures": 0, "error": "", "error_code": "",
         }  # fmt: skip
-        current.progress = replace(current.progress, failures=0)
+        current.progress = msgspec.structs.replace(current.progress, failures=0)
         await current.coverage.update(
             current.session.lease.fence,
             done,

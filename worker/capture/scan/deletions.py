@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from worker.capture.records.diff import Change, decide_deleted
 from worker.capture.scan.missing import ask
 from worker.capture.state import refresh_queue as due
@@ -138,7 +140,11 @@ async def find_deletions(
     """
     run, resource = session.run, session.options.resource.name
     result = await _find(
-        session, replace(cursor, buckets=session.buckets), accepted=accepted, scan=scan, deadline=deadline
+        session,
+        msgspec.structs.replace(cursor, buckets=session.buckets),
+        accepted=accepted,
+        scan=scan,
+        deadline=deadline,
     )
     if result.stop is not None:
         return result

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
 from worker.cancellation import plain_errors
 from worker.capture.failures import may_be_of_one_page
@@ -356,7 +357,7 @@ class Scanner:
             }
             refresh = absences.refresh
             if is_believed and self._full_scan is not None and known.stale:
-                refresh = replace(refresh, settled=await self._store.stale_but_in(self._scan))
+                refresh = msgspec.structs.replace(refresh, settled=await self._store.stale_but_in(self._scan))
             dead = [] if anomaly else evidence.letters(known)
             if await self._commit(
                 fields,

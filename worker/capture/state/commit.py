@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
 
+import msgspec
+
+from worker.capture.records.audit import AuditDelta
+from worker.capture.records.diff import Change
+from worker.capture.records.erasing import Erasure
 from worker.capture.state.cursor import Cursor, CursorUpdate
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
 
-    from worker.capture.records.audit import AuditDelta
-    from worker.capture.records.diff import Change
-    from worker.capture.records.erasing import Erasure
-
-
-@dataclass(frozen=True, slots=True)
-class RefreshResult:
+class RefreshResult(msgspec.Struct, frozen=True):
     """The results of reads by id and of full scans that a commit records.
 
     Attributes:
@@ -38,8 +32,8 @@ class RefreshResult:
 
     at: str = ""
     done: Sequence[str] = ()
-    later: Mapping[str, float] = field(default_factory=dict)
-    absent: Mapping[str, int] = field(default_factory=dict)
+    later: Mapping[str, float] = msgspec.field(default_factory=dict)
+    absent: Mapping[str, int] = msgspec.field(default_factory=dict)
     present: Sequence[str] = ()
     scan: float = 0.0
     stale_in: float = 0.0
@@ -54,20 +48,17 @@ class RefreshResult:
 
 
 NOTHING = RefreshResult()
-_COMMITS = itertools.count(1)
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(msgspec.Struct, frozen=True):
     """The progress that a commit writes in addition to the records; see `Commit` for the fields."""
 
-    cursor: CursorUpdate = field(default_factory=CursorUpdate)
-    bookmarks: Mapping[str, str] = field(default_factory=dict)
+    cursor: CursorUpdate = msgspec.field(default_factory=CursorUpdate)
+    bookmarks: Mapping[str, str] = msgspec.field(default_factory=dict)
     refresh: RefreshResult = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(msgspec.Struct, frozen=True):
     """Changes, their events, the data of each event, and dead letters, as the script takes them."""
 
     changes: bytes
@@ -76,8 +67,7 @@ class Packed:
     dead: Sequence[Sequence[object]]
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(msgspec.Struct, frozen=True):
     """The content of one commit, which is written completely or not at all.
 
     Attributes:
@@ -118,10 +108,10 @@ class Commit:
     recorded: Sequence[AuditDelta] = ()
     erased: Sequence[Erasure] = ()
     letters: Sequence[Change] = ()
-    cursor: CursorUpdate = field(default_factory=CursorUpdate)
-    bookmarks: Mapping[str, str] = field(default_factory=dict)
+    cursor: CursorUpdate = msgspec.field(default_factory=CursorUpdate)
+    bookmarks: Mapping[str, str] = msgspec.field(default_factory=dict)
     refresh: RefreshResult = NOTHING
-    run: Mapping[str, str | int | float] = field(default_factory=dict)
+    run: Mapping[str, str | int | float] = msgspec.field(default_factory=dict)
     packed: Packed | None = None
     release: bool = False
     as_of: Cursor | None = None
@@ -136,8 +126,3 @@ class Commit:
     def is_progress(self) -> bool:
         """Whether it changes no record and no refresh queue."""
         return self.refresh.is_empty and not (self.changes or self.recorded or self.erased or self.letters)
-
-
-def new_commit_id(fence: int) -> str:
-    """Return the id of the next commit under the lease of `fence`, which belongs to one process; see `chain.lua`."""
-    return f"{fence}.{next(_COMMITS)}.{secrets.token_hex(8)}"

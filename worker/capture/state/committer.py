@@ -5,9 +5,9 @@ What changes no record and no refresh queue is sent by a shorter one, `progress.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
 import redis.exceptions
 
 from ordersync_consumer import envelope
@@ -17,7 +17,7 @@ from worker.capture.records.fingerprint import RecordState, bucket_of
 from worker.capture.records.payload import unpack_last
 from worker.capture.registry import RESOURCES
 from worker.capture.resources import Resource
-from worker.capture.state.commit import new_commit_id
+from worker.capture.state.commit_id import new_commit_id
 from worker.capture.state.known_bytes import AsOf
 from worker.capture.state.packing import CommitPacker, packb, unpack_within
 from worker.capture.state.refresh_queue import follow_ups
@@ -73,7 +73,7 @@ class Committer:
         self._progress = scripts.load(redis, "worker.capture", "progress", begin=("chain",))
         self._follow_ups = resource.follow_ups if isinstance(resource, Resource) else ()
         self._with_past = tuple(
-            replace(item, snapshots=item.snapshots or item.target not in RESOURCES)
+            msgspec.structs.replace(item, snapshots=item.snapshots or item.target not in RESOURCES)
             for item in self._follow_ups
         )
         self._has_nested = any(item.is_within for item in self._follow_ups)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
@@ -148,8 +147,7 @@ def fresh_after(covered: Covered, started_at: float) -> CursorUpdate:
     return {"part_as_of": started_at, "part": covered.value}
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(msgspec.Struct, frozen=True):
     """Where the next poll of a resource starts, and how the last ones went. Times in seconds since 1970.
 
     Attributes:
@@ -228,7 +226,7 @@ class Cursor:
     first_scan_at: int = 0
     unclean_scans: int = 0
     empty_at: float = 0.0
-    scan: FullScanProgress = field(default_factory=FullScanProgress)
+    scan: FullScanProgress = msgspec.field(default_factory=FullScanProgress)
     capped: int = 0
     swept_records: int = 0
     suspect_records: int = 0
@@ -314,7 +312,7 @@ class Cursor:
         try:
             text = {text_of(name): value.decode() for name, value in fields.items()}
             scan = msgspec.convert(text, FullScanProgress, strict=False)
-            cursor = replace(msgspec.convert(text, cls, strict=False), scan=scan)
+            cursor = msgspec.structs.replace(msgspec.convert(text, cls, strict=False), scan=scan)
             _check_numbers(cursor)
             _check_numbers(scan)
         except (ValueError, *UNREADABLE) as error:
@@ -331,8 +329,7 @@ _COUNTED = frozenset({"buckets", "generation", "page", "places", "sequence"})
 
 def _check_numbers(values: Cursor | FullScanProgress) -> None:
     """Raise `ValueError` if a number is not one that the worker writes."""
-    names = Cursor.__slots__ if isinstance(values, Cursor) else values.__struct_fields__
-    for name in names:
+    for name in values.__struct_fields__:
         value = getattr(values, name)
         lowest = 0 if name in _COUNTED else -MOST
         if isinstance(value, int | float) and not lowest <= value <= MOST:

@@ -10,9 +10,10 @@ log of an object nested in a record. Ids are percent-encoded, so that a key can 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
+
+import msgspec
 
 from ordersync_consumer.servers.cluster import at
 from worker.cancellation import finish
@@ -34,8 +35,7 @@ CONFIRMATIONS = 2
 """Number of answers, or full scans, after which a missing record is deleted."""
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshKey:
+class RefreshKey(msgspec.Struct, frozen=True):
     """A key of the refresh queue: one record, whose `path` is one id, or everything `of` a parent."""
 
     path: tuple[str, ...]
@@ -115,16 +115,14 @@ def _ids(value: object, path: tuple[str, ...]) -> Iterator[str]:
             yield str(result)
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshBatch:
+class RefreshBatch(msgspec.Struct, frozen=True):
     """A batch of due keys. `at`: when it was fetched, by the clock of Redis."""
 
     at: str
     members: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(msgspec.Struct, frozen=True):
     """How many keys are due now. `oldest`: since when the first of them is (seconds since 1970); 0 if none is due."""
 
     count: int

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ordersync_consumer.redaction import words_of
 from worker.capture.records.actions import Action
@@ -73,8 +74,7 @@ _READ = ("pages", "records", "unchanged", "outside", "noise", "stale", "unreadab
 """The counts of what was read and not published."""
 
 
-@dataclass(slots=True)
-class Run:
+class Run(msgspec.Struct):
     """The counts of one poll. Times in seconds.
 
     Attributes:
@@ -127,7 +127,7 @@ class Run:
     error: str = ""
     error_code: str = ""
     trace_id: str = ""
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = msgspec.field(default_factory=Usage)
     left: tuple[bytes | None, ...] | None = None
 
     @property

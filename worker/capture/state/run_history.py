@@ -6,15 +6,17 @@ A run record is written with the last commit of a run, into the stream `ordersyn
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from worker.capture.state.run import Outcome
 from worker.clock import rfc3339
 from worker.redis.stored import MOST
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable
 
     from redis.asyncio import Redis
 
@@ -42,12 +44,11 @@ _TEXTS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecord:
+class RunRecord(msgspec.Struct, frozen=True):
     """One run. `values`: its fields, with numbers parsed. Times in seconds since 1970, by the clock of Redis."""
 
     entry_id: str
-    values: Mapping[str, str | int | float] = field(repr=False)
+    values: Mapping[str, str | int | float]
 
     @property
     def ended_at(self) -> float:

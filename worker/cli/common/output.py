@@ -10,10 +10,10 @@ from __future__ import annotations
 import io
 import json
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
+import msgspec
 
 from worker.printable import printable, printable_json
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-@dataclass(frozen=True, slots=True)
-class Styled:
+class Styled(msgspec.Struct, frozen=True):
     """A part of a line that is shown in a colour, or bold, where the output is a terminal."""
 
     text: str

@@ -7,7 +7,6 @@ setting of a real gateway is ever replaced by it.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -133,4 +132,4 @@ def sandbox_account(settings: Settings, local: LocalOrderMesh) -> Account:
         intervals = dict.fromkeys(intervals, SANDBOX_INTERVAL)
     account = settings.account_at(SANDBOX_ACCOUNT, api, settings.poll)
     reconcile = settings.reconcile if settings.reconcile.model_fields_set else SANDBOX_RECONCILE
-    return replace(account, intervals=intervals, reconcile=reconcile)
+    return msgspec.structs.replace(account, intervals=intervals, reconcile=reconcile)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from ordersync_consumer.resources import nearest
 from worker.cli.common.output import say, say_json, say_lines, say_own
@@ -115,7 +116,7 @@ def _in_force(contract: Contract, key: str) -> dict[str, Any]:
         "source": contract.source_of(key),
     }
     if operation.is_list:
-        entry["listing"] = asdict(contract.profile.list_of(key)) | {
+        entry["listing"] = msgspec.structs.asdict(contract.profile.list_of(key)) | {
             "wrapper": next(iter(contract.profile.wrappers(key)), None)
         }
     return entry
@@ -129,7 +130,7 @@ def _show_all(contract: Contract, as_json: bool) -> None:
                 "layers": [{"source": layer.source, "file": layer.file} for layer in contract.layers],
                 "login_case": contract.profile.login_case,
                 "prefixes": dict(contract.profile.prefixes),
-                "lists": asdict(contract.profile.listing),
+                "lists": msgspec.structs.asdict(contract.profile.listing),
                 "operations": entries,
             }
         )

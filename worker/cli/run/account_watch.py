@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from ordersync_consumer.redaction import words_of
@@ -110,7 +110,9 @@ class AccountWatch:
             return False
         self._signature = signature
         try:
-            own = [replace(account, keys=self._settings.redis.keys) for account in self._read()]
+            own = [
+                msgspec.structs.replace(account, keys=self._settings.redis.keys) for account in self._read()
+            ]
         except SettingsError as error:
             self._log.error(
                 "accounts_not_read", error=str(error),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
+import msgspec
 from redis.exceptions import RedisError
 
 from jobs.schedule import Schedule
@@ -192,7 +192,7 @@ class Serving:
     async def _read_anew(self) -> Swap | None:
         read, listed = self._read()
         settings = with_fixed(self.settings, read)
-        own = [replace(account, keys=settings.redis.keys) for account in listed]
+        own = [msgspec.structs.replace(account, keys=settings.redis.keys) for account in listed]
         url = settings.redis.address or self.url
         await self._next.aclose()
         self._next = stack = AsyncExitStack()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
 
-from worker.config.sections.connections import NO_REPLICAS
+import msgspec
+from pydantic import SecretStr
+
+from worker.config.sections.connections import NO_REPLICAS, ApiSettings, Replicas
 from worker.config.sections.events import (
     BackpressureSettings,
     EventSettings,
@@ -16,17 +19,8 @@ from worker.config.sections.events import (
 from worker.config.sections.reading import InterestSettings, ReconcileSettings, ResyncSettings
 from worker.keys import KeySpace
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
-    from pydantic import SecretStr
-
-    from worker.config.sections.connections import ApiSettings, Replicas
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """One set of OrderMesh credentials, and what is read with it."""
 
     name: str
@@ -39,15 +33,15 @@ class Account:
     """Milliseconds since 1970; 0: no limit."""
     snapshot: str = "publish"
     audit_history: str = "changed"
-    keys: KeySpace = field(default_factory=KeySpace)
-    reconcile: ReconcileSettings = field(default_factory=ReconcileSettings)
+    keys: KeySpace = msgspec.field(default_factory=KeySpace)
+    reconcile: ReconcileSettings = msgspec.field(default_factory=ReconcileSettings)
     contract_file: Path | None = None
-    interest: InterestSettings = field(default_factory=InterestSettings)
-    privacy: PrivacySettings = field(default_factory=PrivacySettings)
-    events: EventSettings = field(default_factory=EventSettings)
-    groups: GroupSettings = field(default_factory=GroupSettings)
-    retention: RetentionSettings = field(default_factory=RetentionSettings)
-    backpressure: BackpressureSettings = field(default_factory=BackpressureSettings)
-    resync: ResyncSettings = field(default_factory=ResyncSettings)
+    interest: InterestSettings = msgspec.field(default_factory=InterestSettings)
+    privacy: PrivacySettings = msgspec.field(default_factory=PrivacySettings)
+    events: EventSettings = msgspec.field(default_factory=EventSettings)
+    groups: GroupSettings = msgspec.field(default_factory=GroupSettings)
+    retention: RetentionSettings = msgspec.field(default_factory=RetentionSettings)
+    backpressure: BackpressureSettings = msgspec.field(default_factory=BackpressureSettings)
+    resync: ResyncSettings = msgspec.field(default_factory=ResyncSettings)
     secret_keys: tuple[SecretStr, ...] = ()
     replicas: Replicas = NO_REPLICAS

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import msgspec
 from pydantic import Field, SecretStr, model_validator
 
 from worker.config.sections.section import Section
@@ -118,8 +118,7 @@ def _is_encrypted(address: str) -> bool:
     return address.startswith(("rediss:", "rediss+"))
 
 
-@dataclass(frozen=True, slots=True)
-class Replicas:
+class Replicas(msgspec.Struct, frozen=True):
     """How many replicas have to have a commit, and for how many seconds the worker waits for them."""
 
     count: int = 0

@@ -7,7 +7,6 @@ could not be observed, as with an empty list, has no value, and the value of the
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
@@ -275,7 +274,7 @@ def adopt(configured: ContractProfile, result: Iterable[Capabilities]) -> Contra
 def _adopt(profile: ContractProfile, found: Capabilities) -> ContractProfile:
     service = OPERATIONS[found.search].service
     if found.prefix is not None:
-        profile = replace(profile, prefixes={**profile.prefixes, service: found.prefix})
+        profile = msgspec.structs.replace(profile, prefixes={**profile.prefixes, service: found.prefix})
     routes = {
         key: Route(profile.route(key).method, path) for key, path in found.routes.items() if key in OPERATIONS
     }
@@ -306,8 +305,8 @@ def _adopt(profile: ContractProfile, found: Capabilities) -> ContractProfile:
             # Logs of nested objects, which are not probed, are served like those of the records that contain them.
             is_probed, is_like = key in found.routes, operation.service == service and key not in lists
             if operation.is_log and (is_probed or is_like):
-                lists[key] = replace(profile.list_of(key), **fields)
-    return replace(profile, routes={**profile.routes, **routes}, lists=lists)
+                lists[key] = msgspec.structs.replace(profile.list_of(key), **fields)
+    return msgspec.structs.replace(profile, routes={**profile.routes, **routes}, lists=lists)
 
 
 def fingerprint(profile: ContractProfile) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import msgspec
 
 from worker.ordermesh.contract.operations import OPERATIONS, Operation
 from worker.ordermesh.contract.profile import Case, ContractProfile, Listing, Route
@@ -21,7 +23,7 @@ ContractSource: TypeAlias = Literal["built in", "OpenAPI document", "set by hand
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ROUTE_FIELDS = ("method", "path")
-LISTING_FIELDS = {item.name: str(item.type) for item in fields(Listing)}
+LISTING_FIELDS: Mapping[str, str] = Listing.__annotations__
 """The fields of a list that a file may set, with their types in `Listing`."""
 BUILT_IN_LISTING = Listing()
 
@@ -90,7 +92,7 @@ def stack(layers: Sequence[Layer]) -> Contract:
     cases = [(layer.login_case, layer) for layer in layers if layer.login_case is not None]
     profile = ContractProfile(
         prefixes=_values(prefixes),
-        listing=replace(BUILT_IN_LISTING, **_values(listing)),
+        listing=msgspec.structs.replace(BUILT_IN_LISTING, **_values(listing)),
         login_case=cases[-1][0] if cases else "camel",
     )
     result: list[Difference | None] = [
@@ -116,12 +118,12 @@ def stack(layers: Sequence[Layer]) -> Contract:
             routes[key] = route
         own_fields = _own_listing(key, layers, listing)
         if own_fields:
-            lists[key] = replace(profile.listing, **_values(own_fields))
+            lists[key] = msgspec.structs.replace(profile.listing, **_values(own_fields))
             result += [
                 _difference(key, name, built_in(key, name), origin) for name, origin in own_fields.items()
             ]
     differences = tuple(item for item in result if item is not None)
-    return Contract(replace(profile, routes=routes, lists=lists), tuple(layers), differences)
+    return Contract(msgspec.structs.replace(profile, routes=routes, lists=lists), tuple(layers), differences)
 
 
 def fitted(key: str, path: str) -> str:

@@ -8,16 +8,16 @@ and 42 methods are documented; the others are inferred from these, and a contrac
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import msgspec
 
 Confidence: TypeAlias = Literal["documented", "high", "medium", "low"]
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(msgspec.Struct, frozen=True):
     """One operation of the API."""
 
     key: str

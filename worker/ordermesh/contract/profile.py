@@ -8,15 +8,14 @@ probe (see `findings.py`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
 from urllib.parse import quote
+
+import msgspec
 
 from worker.errors import Unaddressable
 from worker.ordermesh.contract.operations import OPERATIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 Case: TypeAlias = Literal["camel", "snake"]
 Trust: TypeAlias = Literal["trusted", "untrusted"]
@@ -31,16 +30,14 @@ def is_segment(value: str) -> bool:
     return value.partition(";")[0] not in {"", ".", ".."} and len(value) <= MAX_SEGMENT
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     """The request line of one operation: the method, and the path with `{names}` for its parameters."""
 
     method: str
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(msgspec.Struct, frozen=True):
     """The parameters of one list.
 
     `page` and `pageSize`, from 1, are documented for one catalog operation and inferred for the others
@@ -62,9 +59,9 @@ class Listing:
     """The key of the list in the response; None for the one in the table of operations."""
     since_parameter: str | None = None
     """The query parameter with a time that excludes records modified before it; None if no such filter is honoured."""
-    ascending: Mapping[str, str] = field(default_factory=dict)
+    ascending: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The query parameters that sort by modification time; empty if unknown."""
-    descending: Mapping[str, str] = field(default_factory=dict)
+    descending: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The query parameters that sort by modification time, newest first; empty if unknown."""
     status_parameter: str | None = None
     """The query parameter that selects records by status; None if no such parameter is honoured."""
@@ -82,17 +79,16 @@ class Listing:
     """True if the pages end after a certain number of records although the list has more."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContractProfile:
+class ContractProfile(msgspec.Struct, frozen=True):
     """How a gateway lays out the API."""
 
-    prefixes: Mapping[str, str] = field(default_factory=dict)
+    prefixes: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Prefixes of services, for the paths that are not in `routes`: `{"order": ""}` for a gateway without `/order`."""
-    routes: Mapping[str, Route] = field(default_factory=dict)
+    routes: Mapping[str, Route] = msgspec.field(default_factory=dict)
     """The request lines of single operations, by key."""
-    lists: Mapping[str, Listing] = field(default_factory=dict)
+    lists: Mapping[str, Listing] = msgspec.field(default_factory=dict)
     """The parameters of single lists, by key."""
-    listing: Listing = field(default_factory=Listing)
+    listing: Listing = msgspec.field(default_factory=Listing)
     """The parameters of all other lists."""
     login_case: Case = "camel"
     """The spelling of the fields of a client's login."""

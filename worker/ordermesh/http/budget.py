@@ -7,10 +7,10 @@ page. The permit for the first request of a poll comes with the script that open
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
+import msgspec
 
 from worker.cancellation import finish
 from worker.errors import RateLimited
@@ -38,8 +38,7 @@ _QUIET_SECONDS = 5.0
 """A worker that has requested no permit for this long does not share the budget any longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetStatistics:
+class BudgetStatistics(msgspec.Struct, frozen=True):
     """The permits that this worker got since its start, and its current share."""
 
     granted: int
@@ -49,8 +48,7 @@ class BudgetStatistics:
     concurrency: int
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetUse:
+class BudgetUse(msgspec.Struct, frozen=True):
     """The requests of all workers of an account, and how many are permitted."""
 
     requests: int
@@ -80,8 +78,7 @@ async def use_of(redis: Redis, keys: Keys, now: float) -> BudgetUse:
     return BudgetUse(round(requests), rate, workers)
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """The right to send one request."""
 
     slot: object

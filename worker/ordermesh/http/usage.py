@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from worker.ordermesh.http.waits import WaitTime
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(msgspec.Struct):
     """The requests of one run."""
 
     requests: int = 0
@@ -17,7 +16,7 @@ class Usage:
     bytes: int = 0
     clock_offset: float | None = None
     """Seconds by which the server's clock was ahead of ours at the last page; None if the server sends no time."""
-    waited: WaitTime = field(default_factory=WaitTime)
+    waited: WaitTime = msgspec.field(default_factory=WaitTime)
     """How long requests have waited for the budget. Figures of parts of a run share it."""
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from worker.clock import Clock
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """A request that was not answered, and is sent again. Times in seconds since 1970.
 
     `cause`: the last answer, or why there was none; `code`: that of its error. `since`: when the first attempt failed.
@@ -27,11 +27,10 @@ class Wait:
     code: str
 
 
-@dataclass(slots=True)
-class Waits:
+class Waits(msgspec.Struct):
     """The requests of a run that are sent again, while that lasts."""
 
-    _waits: dict[object, Wait] = field(default_factory=dict)
+    _waits: dict[object, Wait] = msgspec.field(default_factory=dict)
 
     @property
     def first(self) -> Wait | None:
@@ -65,8 +64,7 @@ def current() -> Waits | None:
     return _of_run.get()
 
 
-@dataclass(slots=True)
-class WaitTime:
+class WaitTime(msgspec.Struct):
     """Adds up the seconds during which at least one of several tasks waits: never more than went by."""
 
     seconds: float = 0.0

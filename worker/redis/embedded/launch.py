@@ -12,7 +12,6 @@ import secrets
 import socket
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import quote, unquote, urlsplit
@@ -51,8 +50,7 @@ _ABROAD = """
 every prefix. A test compares them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(msgspec.Struct, frozen=True):
     """A server that this process has started."""
 
     process: subprocess.Popen[bytes]

@@ -6,8 +6,8 @@ import asyncio
 import fcntl
 import os
 import signal
+import subprocess
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +20,12 @@ from worker.config.urls import hide_password
 from worker.errors import RedisUnavailable, SettingsError
 from worker.redis.embedded import launch, private, record
 from worker.redis.embedded.processes import Process, is_alive, look, send, works_in
+from worker.redis.embedded.record import Running
 from worker.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import AsyncIterator, Callable
 
-    from worker.redis.embedded.record import Running
 
 _STOP_SECONDS = 4.0
 _CHECK_SECONDS, _RETRY_SECONDS = 0.5, 5.0
@@ -69,8 +68,7 @@ async def server(data_dir: Path, settings: EmbeddedSettings | None = None) -> As
         os.close(lock)
 
 
-@dataclass(slots=True)
-class _Owned:
+class _Owned(msgspec.Struct):
     """A server that this worker stops; `child` is None if it was taken over."""
 
     child: subprocess.Popen[bytes] | None

@@ -6,7 +6,6 @@ address, but not those that the service sets, is invented.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -147,7 +146,7 @@ def changes(body: dict[str, Any], record: Order, changeable: frozenset[str], sch
         for name, value in body.items()
         if name in changeable
     }
-    operation = replace(OPERATIONS["orders.update"], request=schema)
+    operation = msgspec.structs.replace(OPERATIONS["orders.update"], request=schema)
     rejection = check_body(operation, msgspec.json.encode(record | changed))
     if rejection is not None:
         raise Refusal(rejection)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Kind(StrEnum):
@@ -26,8 +27,7 @@ class Kind(StrEnum):
     """Whatever somebody else has added to a line."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogField:
+class LogField(msgspec.Struct, frozen=True):
     """A field: it means the same in every event that has it, and is of one kind."""
 
     name: str
@@ -45,8 +45,7 @@ class LogLevel(StrEnum):
     CRITICAL = "critical"
 
 
-@dataclass(frozen=True, slots=True)
-class LogEvent:
+class LogEvent(msgspec.Struct, frozen=True):
     """An event: its level, what it says, what to do about it, and the fields it has.
 
     `fields` are always there, `optional` where they apply. Every event may have the common fields besides.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.support.campaign import Worker, settle, worker_at
@@ -86,5 +86,5 @@ async def test_what_cannot_be_read_by_id_is_said(redis_url: str) -> None:
             await settle(worker, judge)
             hidden = set(gateway.history.ids("orders")[:3])
             gateway.serving.hidden = lambda record: record["id"] in hidden
-            done = await resync(worker, replace(ORDERS, single=None), force=True)
+            done = await resync(worker, msgspec.structs.replace(ORDERS, single=None), force=True)
             assert (done.published, done.passed_over) == (97, 3)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import msgspec
 import pytest
 
 from tests.support.faulty_gateway import Liar, Watch, orders, watching
@@ -56,7 +55,7 @@ async def test_a_scan_that_goes_on_says_its_age_and_is_complete_from_its_start(r
     liar = Liar(records=orders(80))
     async with watching(liar, redis_url, page_size=5) as watch:
         context = watch.account.poller.context
-        context.account = replace(context.account, intervals={"orders": 300.0})
+        context.account = msgspec.structs.replace(context.account, intervals={"orders": 300.0})
         started = watch.clock.now()
         await watch.poll(stop=after_pages(11))
         watch.clock.offset += 200
@@ -101,7 +100,7 @@ async def test_two_workers_with_other_contracts(redis_url: str) -> None:
         watching(liar, redis_url, page_size=5) as other,
     ):
         context = other.account.poller.context
-        context.account = replace(context.account, ignore_fields={"orders": ("tags",)})
+        context.account = msgspec.structs.replace(context.account, ignore_fields={"orders": ("tags",)})
         await one.poll(stop=after_pages(2))
         await other.poll(stop=after_pages(2))
         run = await one.poll()

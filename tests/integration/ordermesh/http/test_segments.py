@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import traceback
-from dataclasses import replace
 from urllib.parse import unquote
 
+import msgspec
 import pytest
 
 from tests.support.scripted_server import at_work, http, lab, lab_account
@@ -112,7 +112,7 @@ async def test_a_proxy_that_lets_nothing_through(
         monkeypatch.setenv(name, f"http://somebody:hunter2@127.0.0.1:{port}")
         account = lab_account(served, attempts=1)
         api = account.api.model_copy(update={"base_url": f"{scheme}://gateway.example"})
-        async with at_work(replace(account, api=api), redis_url) as working:
+        async with at_work(msgspec.structs.replace(account, api=api), redis_url) as working:
             with pytest.raises(OrderMeshError) as caught:
                 await working.client.call("orders.get", path={"orderId": "a"})
     said = str(caught.value)

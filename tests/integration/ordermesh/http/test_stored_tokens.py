@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
+import msgspec
 import pytest
 import redis.exceptions
 from pydantic import SecretStr
@@ -94,7 +94,7 @@ async def test_refresh_at_the_sandbox(redis_url: str) -> None:
     with SandboxServer(lifetimes=Lifetimes(user=900)) as sandbox:
         login = sandbox.options.credentials
         api = ApiSettings(base_url=sandbox.url, username=login.username, password=SecretStr(login.password))
-        account = replace(account_for(sandbox), api=api)
+        account = msgspec.structs.replace(account_for(sandbox), api=api)
         async with at_work(account, redis_url, clock) as desk:
             for _ in range(3):
                 await desk.client.read_page("orders.search", 0, 1, Usage())

@@ -109,7 +109,7 @@ async def test_each_byte_counts() -> None:
 
 
 def with_key(account: Account, *keys: str) -> Account:
-    return replace(account, secret_keys=tuple(SecretStr(key) for key in keys))
+    return msgspec.structs.replace(account, secret_keys=tuple(SecretStr(key) for key in keys))
 
 
 async def test_a_lost_key_costs_one_login(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,13 +65,15 @@ def test_when_every_record_has_been_seen() -> None:
     cursor, counts = Cursor(), []
     for proven in (False, False, False, False, True):
         update = conclude(FULL, result(proven=proven, first_scan_at=NEWEST + 9), cursor, NOW)
-        cursor = replace(cursor, baseline=True, unclean_scans=update["unclean_scans"])
+        cursor = msgspec.structs.replace(cursor, baseline=True, unclean_scans=update["unclean_scans"])
         counts.append(update["unclean_scans"])
         assert ("fresh_as_of" in update) is proven
         assert (update["due_at"] == NOW) is (counts[-1] in {1, 2})
     assert counts == [1, 2, 3, 3, 0]
     assert conclude(FULL, result(), Cursor(), NOW)["unclean_scans"] == 0
-    assert conclude(FULL, result(), replace(KNOWN, unclean_scans=1), NOW)["unclean_scans"] == 0
+    assert (
+        conclude(FULL, result(), msgspec.structs.replace(KNOWN, unclean_scans=1), NOW)["unclean_scans"] == 0
+    )
     assert conclude(FULL, result(proven=False), KNOWN, NOW)["unclean_scans"] == 0
 
 
@@ -191,7 +194,9 @@ def test_nothing_is_claimed_that_was_not_seen(
 @pytest.mark.parametrize("step", STEPS)
 def test_unreadable_records_are_counted_and_nothing_is_claimed(step: ScanStep) -> None:
     """The next read does not wait for a record that cannot be read, but this one did not see everything."""
-    update = conclude(step, result(unreadable=2, complete=False), replace(KNOWN, unreadable=1), NOW)
+    update = conclude(
+        step, result(unreadable=2, complete=False), msgspec.structs.replace(KNOWN, unreadable=1), NOW
+    )
     assert update["unreadable"] == 2
     assert not (CLAIMS | {"due_at", "failures"}) & update.keys()
     assert ("sweep_page" in update) == (not step.is_fast)
@@ -199,7 +204,7 @@ def test_unreadable_records_are_counted_and_nothing_is_claimed(step: ScanStep) -
 
 def test_only_a_full_scan_shows_that_records_can_be_read_again() -> None:
     """A read of newer changes does not see the records that could not be read before it; a full scan does."""
-    before = replace(KNOWN, unreadable=3)
+    before = msgspec.structs.replace(KNOWN, unreadable=3)
     assert conclude(WINDOW, result(), before, NOW)["unreadable"] == 3
     assert conclude(FULL, result(), before, NOW)["unreadable"] == 0
 
@@ -207,7 +212,9 @@ def test_only_a_full_scan_shows_that_records_can_be_read_again() -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_a_success_settles_earlier_failures(step: ScanStep) -> None:
     """The next poll is due an interval after this one began, and no failure is left."""
-    update = conclude(step, result(), replace(KNOWN, failures=3, error="boom", error_code="internal"), NOW)
+    update = conclude(
+        step, result(), msgspec.structs.replace(KNOWN, failures=3, error="boom", error_code="internal"), NOW
+    )
     assert (update["due_at"], update["failures"], update["error"], update["error_code"]) == (
         BEGAN + 15, 0, "", "",
     )  # fmt: skip
@@ -241,7 +248,7 @@ def test_a_suspect_window_leaves_the_full_scan_alone() -> None:
 
 def test_a_believed_scan_settles_the_suspicion() -> None:
     """It also shows that an empty window was right to be empty, as long as nothing newer comes."""
-    before = replace(KNOWN, suspicious="nothing is shown", suspect_records=7, bare=11)
+    before = msgspec.structs.replace(KNOWN, suspicious="nothing is shown", suspect_records=7, bare=11)
     update = conclude(FULL, result(bare=True), before, NOW)
     assert (update["suspicious"], update["suspect_records"], update["swept_records"]) == ("", 0, 50)
     assert update["bare"] == NEWEST
@@ -254,7 +261,7 @@ def test_a_believed_scan_settles_the_suspicion() -> None:
 
 def test_pages_are_those_of_a_scan_by_page_numbers() -> None:
     """A keyset scan has none, so the number that was found before it stays."""
-    before = replace(KNOWN, scan=FullScanProgress(pages=9))
+    before = msgspec.structs.replace(KNOWN, scan=FullScanProgress(pages=9))
     assert conclude(FULL, result(pages=4), before, NOW)["sweep_pages"] == 4
     assert conclude(FULL, result(pages=None), before, NOW)["sweep_pages"] == 9
 
@@ -264,7 +271,7 @@ def test_pages_are_those_of_a_scan_by_page_numbers() -> None:
 )
 def test_a_list_stays_capped_while_more_is_known(pages: int | None, tracked: int, expected: int) -> None:
     """A scan by page numbers that ended shows that it is not; by keyset, only where no more is known than it shows."""
-    before = replace(KNOWN, capped=2000, tracked=tracked)
+    before = msgspec.structs.replace(KNOWN, capped=2000, tracked=tracked)
     assert conclude(FULL, result(pages=pages), before, NOW)["capped"] == expected
 
 
@@ -273,8 +280,8 @@ def test_records_that_were_not_found_are_counted() -> None:
     for name, value in (("held_back", 12), ("doubts", 2), ("unanswered", 3)):
         fields: dict[str, Any] = {name: value}
         assert conclude(FULL, result(**fields), KNOWN, NOW)[name] == value  # type: ignore[literal-required]
-    assert conclude(FULL, result(), replace(KNOWN, held_back=12), NOW)["held_back"] == 0
-    assert "held_back" not in conclude(WINDOW, result(), replace(KNOWN, held_back=12), NOW)
+    assert conclude(FULL, result(), msgspec.structs.replace(KNOWN, held_back=12), NOW)["held_back"] == 0
+    assert "held_back" not in conclude(WINDOW, result(), msgspec.structs.replace(KNOWN, held_back=12), NOW)
 
 
 def test_the_end_leaves_nothing_of_the_scan() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +27,7 @@ from worker.ordermesh.contract.profile import Listing
 UP, DOWN = {"sort": "updatedAt"}, {"sort": "-updatedAt"}
 FILTERS = Listing(since_parameter="updatedFrom")
 SORTS = Listing(ascending=UP, descending=DOWN)
-BOTH = replace(SORTS, since_parameter="updatedFrom")
+BOTH = msgspec.structs.replace(SORTS, since_parameter="updatedFrom")
 NOW = 1_700_000_000.0
 READ = Cursor(baseline=True, mark=int(NOW * 1000) - 500, swept_at=NOW - 100)
 
@@ -89,9 +89,9 @@ def test_what_a_part_asks_for() -> None:
     "cursor",
     [
         Cursor(),
-        replace(READ, baseline=False),
-        replace(READ, mark=0),
-        replace(READ, swept_at=0.0),
+        msgspec.structs.replace(READ, baseline=False),
+        msgspec.structs.replace(READ, mark=0),
+        msgspec.structs.replace(READ, swept_at=0.0),
     ],
 )
 def test_everything_comes_first(cursor: Cursor) -> None:
@@ -107,7 +107,7 @@ def test_everything_when_it_is_asked_for() -> None:
 
 def test_everything_where_a_read_was_not_believed() -> None:
     """What speaks against a read is settled by a complete one, at once."""
-    assert [part.strategy for part in parts(cursor=replace(READ, suspicious="odd"))] == [
+    assert [part.strategy for part in parts(cursor=msgspec.structs.replace(READ, suspicious="odd"))] == [
         Strategy.WINDOW,
         Strategy.SWEEP,
     ]
@@ -115,11 +115,11 @@ def test_everything_where_a_read_was_not_believed() -> None:
 
 def test_a_sweep_of_a_capped_list() -> None:
     """It goes by time where filter and sort hold, from the beginning; else there is no other way than by pages."""
-    (seeking,) = parts(cursor=replace(READ, capped=1000), complete=True)
+    (seeking,) = parts(cursor=msgspec.structs.replace(READ, capped=1000), complete=True)
     assert (seeking.strategy, seeking.since, seeking.since_parameter) == (Strategy.SWEEP, 0, "updatedFrom")
     assert (seeking.seeks, seeking.query, seeking.may_seek) == (True, UP, False)
     for listing in (FILTERS, SORTS, Listing()):
-        (sweep,) = parts(listing, replace(READ, capped=1000), complete=True)
+        (sweep,) = parts(listing, msgspec.structs.replace(READ, capped=1000), complete=True)
         assert (sweep.seeks, sweep.since) == (False, None)
 
 
@@ -127,9 +127,9 @@ def test_a_sweep_of_a_capped_list() -> None:
 @pytest.mark.parametrize(
     "cursor",
     [
-        replace(READ, swept_at=NOW - 3600),
-        replace(READ, swept_at=NOW + 10),
-        replace(READ, scan=FullScanProgress(started=NOW - 5)),
+        msgspec.structs.replace(READ, swept_at=NOW - 3600),
+        msgspec.structs.replace(READ, swept_at=NOW + 10),
+        msgspec.structs.replace(READ, scan=FullScanProgress(started=NOW - 5)),
     ],
     ids=["due", "in the future", "under way"],
 )
@@ -143,14 +143,22 @@ def test_everything_once_in_a_while_beside_what_is_newer(listing: Listing, curso
 def test_a_short_interval_leaves_time_for_a_part() -> None:
     """A sweep gets somewhere between two polls, however close they are."""
     _, sweep = choose_steps(
-        BOTH, replace(READ, swept_at=1.0), NOW, page_size=100, interval=1, seconds=45, complete_every=60
+        BOTH,
+        msgspec.structs.replace(READ, swept_at=1.0),
+        NOW,
+        page_size=100,
+        interval=1,
+        seconds=45,
+        complete_every=60,
     )
     assert sweep.seconds == MIN_STEP_SECONDS
 
 
 CHOOSES = Listing(status_parameter="status", merchant_parameter="merchantId")
 FINAL = scope_of(ORDERS, merchants=(), statuses=(), final=("Fulfilled", "Cancelled"))
-SEEN = replace(READ, statuses="Cancelled\nFulfilled\nHeld\nOpen", scan=FullScanProgress(pages=20))
+SEEN = msgspec.structs.replace(
+    READ, statuses="Cancelled\nFulfilled\nHeld\nOpen", scan=FullScanProgress(pages=20)
+)
 
 
 def chosen(listing: Listing = CHOOSES, cursor: Cursor = SEEN, **options: Any) -> list[ScanStep]:
@@ -164,7 +172,7 @@ def test_open_statuses_alone() -> None:
         (Strategy.OPEN, "Held", {"status": "Held"}, False, False),
         (Strategy.OPEN, "Open", {"status": "Open"}, True, True),
     ]
-    held, still_open, sweep = chosen(cursor=replace(SEEN, swept_at=1.0))
+    held, still_open, sweep = chosen(cursor=msgspec.structs.replace(SEEN, swept_at=1.0))
     assert (held.concludes, still_open.claims, still_open.concludes, sweep.strategy) == (
         False,
         True,
@@ -178,10 +186,10 @@ def test_open_statuses_alone() -> None:
     ("listing", "cursor", "options"),
     [
         (Listing(), SEEN, {}),
-        (CHOOSES, replace(SEEN, statuses=""), {}),
-        (CHOOSES, replace(SEEN, statuses="Fulfilled"), {}),
-        (CHOOSES, replace(SEEN, scan=FullScanProgress(pages=2)), {}),
-        (CHOOSES, replace(SEEN, baseline=False), {}),
+        (CHOOSES, msgspec.structs.replace(SEEN, statuses=""), {}),
+        (CHOOSES, msgspec.structs.replace(SEEN, statuses="Fulfilled"), {}),
+        (CHOOSES, msgspec.structs.replace(SEEN, scan=FullScanProgress(pages=2)), {}),
+        (CHOOSES, msgspec.structs.replace(SEEN, baseline=False), {}),
         (CHOOSES, SEEN, {"single": False}),
         (CHOOSES, SEEN, {"scope": EVERYTHING}),
         (CHOOSES, SEEN, {"complete": True}),
@@ -197,9 +205,9 @@ def test_where_open_statuses_alone_would_not_do(
 @pytest.mark.parametrize("holds", [BOTH, SORTS, FILTERS, Listing()])
 def test_one_merchant_is_asked_for(holds: Listing) -> None:
     """In every plan, where the server is known to choose and there is one; more than one are told apart here."""
-    listing = replace(holds, merchant_parameter="merchantId", status_parameter="status")
+    listing = msgspec.structs.replace(holds, merchant_parameter="merchantId", status_parameter="status")
     mine = scope_of(ORDERS, merchants=("m1",), statuses=(), final=("Fulfilled",))
-    due = replace(SEEN, swept_at=1.0)
+    due = msgspec.structs.replace(SEEN, swept_at=1.0)
     parts = chosen(listing, due, scope=mine)
     assert len(parts) > 1
     assert {(part.query["merchantId"], part.of_merchant) for part in parts} == {("m1", True)}
@@ -225,7 +233,7 @@ def test_every_choice_can_be_carried_out(
 ) -> None:
     """One part concludes, the last; no page is larger than the server gives; a fast part never comes alone first."""
     chosen = choose_steps(
-        replace(holds, largest_page=largest),
+        msgspec.structs.replace(holds, largest_page=largest),
         cursor,
         NOW,
         page_size=size,

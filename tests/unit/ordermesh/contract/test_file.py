@@ -6,10 +6,10 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import HealthCheck, given
@@ -152,7 +152,7 @@ def test_a_search_may_be_a_post(tmp_path: Path) -> None:
 def test_a_path_set_alone_does_not_move_with_a_prefix_found_later(tmp_path: Path) -> None:
     """Also where it is the built-in one: a person has said so."""
     contract = written(tmp_path, f'[operations."orders.search"]\npath = "{SEARCH.path}"')
-    found = replace(contract.profile, prefixes={"order": ""})
+    found = msgspec.structs.replace(contract.profile, prefixes={"order": ""})
     assert (found.path("orders.search"), found.path("orders.list")) == (SEARCH.path, "/v1/orders/list")
 
 
