@@ -36,3 +36,7 @@ class _ImportedWhenUsed(ModuleType):
 sys.modules.setdefault("jwt", _ImportedWhenUsed("jwt"))
 # httpx imports its command line, and with it rich and Pygments, if they are installed. It does without.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type] # as Python marks a module that cannot be imported
+# pydantic looks for plugins in every distribution that is installed, whenever a command starts. None is wanted here.
+_plugins = ModuleType("pydantic.plugin._loader")
+_plugins.get_plugins = tuple  # type: ignore[attr-defined] # a function without arguments that returns none
+sys.modules.setdefault("pydantic.plugin._loader", _plugins)

@@ -154,7 +154,10 @@ class _Account:
                 pipe.hgetall(self._keys.cursor(resource))
             pipe.hgetall(self._keys.contract)
             *found, findings = await pipe.execute(raise_on_error=False)
-        cursors = dict(zip(RESOURCES, found, strict=True))
+        cursors = {
+            name: _cursor(fields, self._keys.cursor(name))
+            for name, fields in zip(RESOURCES, found, strict=True)
+        }
         findings = {} if isinstance(findings, Exception) else findings
         reports = {item.resource: item for beat in workers for item in beat.resources if item.unrecorded}
         layout: DataError | None = None
@@ -163,7 +166,7 @@ class _Account:
         except DataError as error:
             layout = error
         resyncs = await self._resyncs.open()
-        known = polled | {name for name in RESOURCES if _was_polled(cursors[name], self._keys.cursor(name))}
+        known = polled | {name for name in RESOURCES if _was_polled(cursors[name])}
         known = known | requested if are_set else known or requested
         known |= {resync.request.resource for resync in resyncs}
         names = [name for name in RESOURCES if name in known]
@@ -215,7 +218,7 @@ class _Account:
     async def _row(
         self,
         name: str,
-        fields: dict[bytes, bytes] | Exception,
+        cursor: Cursor | DataError | ResponseError,
         pause: Pause | None,
         now: float,
         report: ResourceBeat | None,
@@ -228,7 +231,7 @@ class _Account:
 
         Args:
             name: The resource.
-            fields: The fields of its cursor, or why they cannot be read.
+            cursor: Its cursor, or why it cannot be read.
             pause: Its pause.
             now: The current time.
             report: What only a worker knows of it.
@@ -241,7 +244,9 @@ class _Account:
         try:
             facts.status = await self._groups.status(name)
             facts.due = await RefreshQueue(self._redis, self._keys, name).backlog(now)
-            facts.cursor = _cursor(fields, self._keys.cursor(name))
+            if isinstance(cursor, Exception):
+                raise cursor
+            facts.cursor = cursor
             late = await late_groups(self._groups, name, facts.status, now, self._late_after)
             verdict = judge(
                 facts.cursor,
@@ -288,18 +293,21 @@ class _Account:
         }
 
 
-def _cursor(fields: dict[bytes, bytes] | Exception, key: str) -> Cursor:
+def _cursor(fields: dict[bytes, bytes] | Exception, key: str) -> Cursor | DataError | ResponseError:
+    """Return the cursor with these fields, or why it cannot be read."""
+    if isinstance(fields, ResponseError):
+        return fields
     if isinstance(fields, Exception):
         raise fields
-    return Cursor.parse(fields, key)
-
-
-def _was_polled(fields: dict[bytes, bytes] | Exception, key: str) -> bool:
-    """True if a poll wrote this cursor: a resync of a resource that is not polled leaves a cursor as well."""
     try:
-        return _cursor(fields, key).last_started > 0
-    except (DataError, ResponseError):
-        return True
+        return Cursor.parse(fields, key)
+    except DataError as error:
+        return error
+
+
+def _was_polled(cursor: Cursor | DataError | ResponseError) -> bool:
+    """True if a poll wrote this cursor: a resync of a resource that is not polled leaves a cursor as well."""
+    return isinstance(cursor, Exception) or cursor.last_started > 0
 
 
 def _acknowledged(group: Group) -> str | None:

@@ -79,6 +79,13 @@ def test_help_and_health_import_nothing_heavy(tmp_path: Path) -> None:
         assert not heavy & loaded
 
 
+def test_status_imports_neither_engine_nor_log(tmp_path: Path, redis_url: str) -> None:
+    """Also while it runs: it writes no line of the log, and takes the shape of no record."""
+    loaded = loaded_by(tmp_path, "status", redis__url=redis_url)
+    assert "worker.admin.status" in loaded
+    assert not {"structlog", "worker.telemetry.catalog", "aiohttp", "httpx", "arq", "worker.app"} & loaded
+
+
 def test_wrong_use_is_exit_2(tmp_path: Path) -> None:
     """A sentence on stderr, nothing on stdout, no traceback."""
     commands = [
