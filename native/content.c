@@ -777,6 +777,56 @@ static PyObject *add(PyObject *module, PyObject *const *args, Py_ssize_t count) 
     return PyLong_FromLong(added);
 }
 
+/* The number that these digits are; -1 if one of them is none. */
+static int digits(const char *at, int count) {
+    int number = 0;
+    for (int each = 0; each < count; each++) {
+        if (at[each] < '0' || at[each] > '9') return -1;
+        number = 10 * number + at[each] - '0';
+    }
+    return number;
+}
+
+/* Days from 1970 to the first of a month. */
+static int64_t days_to(int year, int month) {
+    static const int before[] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};
+    int last = year - (month < 3); /* the last year whose leap day, if any, has passed */
+    return 365 * (int64_t)(year - 1970) + last / 4 - last / 100 + last / 400 - 477 + before[month - 1];
+}
+
+/* The milliseconds since 1970 of a time in UTC as nearly all services write it, 2026-03-01T12:00:00.1234567Z, with any
+ * number of fraction digits or none: those that `read_time` in worker/clock.py returns, with the text as it is. */
+static PyObject *moment(PyObject *module, PyObject *given) {
+    (void)module;
+    if (!PyUnicode_Check(given)) Py_RETURN_NONE;
+    Py_ssize_t size;
+    const char *text = PyUnicode_AsUTF8AndSize(given, &size);
+    if (!text) {
+        PyErr_Clear(); /* half a surrogate pair */
+        Py_RETURN_NONE;
+    }
+    if (size < 20 || size == 21 || text[4] != '-' || text[7] != '-' || text[10] != 'T' || text[13] != ':' ||
+        text[16] != ':' || text[size - 1] != 'Z' || (size > 20 && text[19] != '.'))
+        Py_RETURN_NONE;
+    int year = digits(text, 4), month = digits(text + 5, 2), day = digits(text + 8, 2);
+    int hour = digits(text + 11, 2), minute = digits(text + 14, 2), second = digits(text + 17, 2);
+    /* Beyond 2250 the microseconds are not exact as a double, as which Python divides them. */
+    if (year < 1970 || year > 2250 || month < 1 || month > 12 || day < 1 || hour < 0 || hour > 23 || minute < 0 ||
+        minute > 59 || second < 0 || second > 59)
+        Py_RETURN_NONE;
+    int64_t days = days_to(year, month) + day - 1;
+    if (days >= (month < 12 ? days_to(year, month + 1) : days_to(year + 1, 1))) Py_RETURN_NONE;
+    int micro = 0, unit = 100000;
+    for (Py_ssize_t at = 20; at < size - 1; at++, unit /= 10) {
+        int digit = digits(text + at, 1);
+        if (digit < 0) Py_RETURN_NONE;
+        micro += digit * unit;
+    }
+    int64_t seconds = ((days * 24 + hour) * 60 + minute) * 60 + second;
+    double exact = (double)(seconds * 1000000 + micro) / 1e6;
+    return PyLong_FromLongLong((long long)(exact * 1000));
+}
+
 static PyObject *hash_of(PyObject *module, PyObject *given) {
     Py_buffer view;
     (void)module;
@@ -791,6 +841,7 @@ PyDoc_STRVAR(new_doc, "Reader(requested, decode): reads records. `decode` reads 
 PyDoc_STRVAR(arranged_doc, "arranged(order, hashes): the XXH3-64 of hashes in another order, and their low 16 bits.");
 PyDoc_STRVAR(add_doc, "add(buckets, low, high, split, states, place): add records to a table; return how many.");
 PyDoc_STRVAR(find_doc, "find(buckets, low, high, split, fingerprints): the entry of each in a table; None for none.");
+PyDoc_STRVAR(moment_doc, "Return the milliseconds since 1970 of a time; None: ask Python.");
 PyDoc_STRVAR(hash_doc, "Return the XXH3-64 of bytes, for the tests.");
 
 static PyMethodDef reader_methods[] = {{"read", (PyCFunction)reader_read, METH_O, read_doc}, {NULL, NULL, 0, NULL}};
@@ -816,6 +867,7 @@ static PyMethodDef module_methods[] = {
     {"add", (PyCFunction)(void (*)(void))add, METH_FASTCALL, add_doc},
     {"arranged", (PyCFunction)(void (*)(void))arranged, METH_FASTCALL, arranged_doc},
     {"find", (PyCFunction)(void (*)(void))find, METH_FASTCALL, find_doc},
+    {"moment", moment, METH_O, moment_doc},
     {"xxh3", hash_of, METH_O, hash_doc},
     {NULL, NULL, 0, NULL},
 };

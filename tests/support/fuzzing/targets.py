@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.support.fuzzing.records import record_text
 from tests.support.streams import fields_of
 from worker.capture.reconcile.progress import ReconcileProgress
 from worker.capture.records import audit, decoding, diff, raw_records
-from worker.capture.records.compiled import arranger_in_python, arranger_of, reader_of
+from worker.capture.records.compiled import arranger_in_python, arranger_of, reader_of, time_in
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState, decoded
 from worker.capture.records.privacy import policy_for
@@ -30,6 +31,7 @@ from worker.capture.registry import ORDERS
 from worker.capture.state import pauses, run_history
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.refresh_queue import RefreshKey
+from worker.clock import read_time
 from worker.config.sections import PrivacySettings
 from worker.errors import DataError, SettingsError, UnreadableAnswer
 from worker.ordermesh.contract import file as contract_file
@@ -200,8 +202,20 @@ def job(random_: random.Random) -> None:
         deserialize(spoiled(_JOB, random_))
 
 
+def _time(random_: random.Random) -> None:
+    """What the compiled reader of times returns of a text, Python would have returned."""
+    at = datetime.fromtimestamp(random_.uniform(-1e9, 1e10), UTC).isoformat(timespec="seconds")[:19]
+    digits = "".join(random_.choices("0123456789", k=random_.randrange(10)))
+    text = spoiled(f"{at}{random_.choice(['.', '.', ''])}{digits}Z".encode(), random_).decode(
+        "utf-8", "replace"
+    )
+    for each in (text, f"{at}.{digits}7Z"):
+        assert time_in(each) == read_time(each), each
+
+
 def content(random_: random.Random) -> None:
     """The compiled reader: what it returns of a record, Python would have returned; what is invalid, it leaves."""
+    _time(random_)
     record = record_text(random_)
     if random_.random() < 0.6:
         record = spoiled(record, random_)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from array import array
 from functools import lru_cache, partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 
+from worker.clock import read_time
 from worker.config.compiled import COMPILED, is_wanted
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     Read: TypeAlias = Callable[[bytes | msgspec.Raw], Found]
     Find: TypeAlias = Callable[[list[bytes], int, int, int, list[bytes]], list[bytes | None]]
     Add: TypeAlias = Callable[[list[bytes], int, int, int, list[tuple[bytes, bytes]], int], int]
+    Moment: TypeAlias = Callable[[object], int | None]
     Arrange: TypeAlias = Callable[[bytes], tuple[int, bytes]]
 
 SAMPLE = (
@@ -34,7 +36,7 @@ SAMPLE = (
 SAMPLE_HASHES = "9e71189f07d1a26b"
 """XXH3-64 of the hashes of the fields of `SAMPLE`. A compiled reader that finds others is not used."""
 SWITCHED_OFF = f"{COMPILED} is off"
-_FUNCTIONS = ("add", "arranged", "find")
+_FUNCTIONS = ("add", "arranged", "find", "moment")
 _MOST_REQUESTED = 64
 _MOST_ARRANGED = 512
 _LAST_INDEX = 0xFFFF
@@ -63,6 +65,13 @@ find: Find | None = _compiled and _compiled.find
 """Looks fingerprints up in a table of known bytes, as `KnownTable.find` does; None where that has to do it."""
 add: Add | None = _compiled and _compiled.add
 """Adds records to such a table, which does not grow, and returns how many, as `KnownTable.add` does; None likewise."""
+_moment: Moment | None = _compiled and _compiled.moment
+
+
+def time_in(value: object) -> tuple[int, str] | None:
+    """Return what `read_time` returns of a value, in less time of a text that the compiled function reads."""
+    milliseconds = None if _moment is None else _moment(value)
+    return read_time(value) if milliseconds is None else (milliseconds, cast("str", value))
 
 
 @lru_cache(maxsize=64)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from worker.capture.records.compiled import time_in
 from worker.capture.records.fingerprint import ContentHashes, RecordState, read_content, salted_fingerprint
 from worker.capture.records.raw_records import UNREADABLE, RawRecord, problem_of, without_details
 from worker.capture.records.scope import EVERYTHING
-from worker.clock import read_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +137,7 @@ def time_of(values: Sequence[object]) -> tuple[int, str]:
             continue
         # An invalid time is treated as missing. It neither makes the record unreadable nor is replaced by another,
         # earlier time of the record, with which every later change would be ignored as stale.
-        found = read_time(value)
+        found = time_in(value)
         if found is None:
             break
         if found[0] > 0:  # 0001-01-01 is how some services write null

@@ -28,7 +28,7 @@ from worker.redis.connections import answer
 from worker.telemetry import tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -288,14 +288,12 @@ class Committer:
         return [[first_index + offset, list(members[target])] for offset, target in enumerate(self._targets)]
 
 
-def _moved(commit: Commit) -> Iterator[Moved]:
+def _moved(commit: Commit) -> list[Moved]:
     """Return the states that a commit writes, in the order of the script."""
-    for change in commit.changes:
-        yield change.observed.key, change.before, change.after
-    for log in commit.recorded:
-        yield log.key, log.before, log.after
-    for erased in commit.erased:
-        yield erased.key, erased.before, erased.after
+    states = [(change.observed.key, change.before, change.after) for change in commit.changes]
+    states += [(log.key, log.before, log.after) for log in commit.recorded]
+    states += [(erased.key, erased.before, erased.after) for erased in commit.erased]
+    return states
 
 
 def _flat(fields: Mapping[str, object]) -> list[str]:

@@ -21,7 +21,7 @@ from worker.capture.state.known_table import MAX_PLACE, KnownTable
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from redis.asyncio import Redis
 
@@ -82,20 +82,16 @@ class KnownBytes:
                 self._confirmed = number
         return found if self.is_valid else None
 
-    def follow(self, states: Iterable[Moved], before: AsOf, after: AsOf, first_place: int) -> None:
+    def follow(self, states: Sequence[Moved], before: AsOf, after: AsOf, first_place: int) -> None:
         """Apply a commit of this process: the states that it has written, and the first place that it has given."""
         if before != self.as_of:
             self.is_valid = False
             return
-        new, changed = list[tuple[bytes, bytes]](), list[tuple[bytes, bytes]]()
-        for key, old, state in states:
+        for _, old, _ in states:
             if len(old) > _PLACED:
                 self.table.remove(old)
-                changed.append((key, state))
-            else:
-                new.append((key, state))
-        self.table.add(changed)
-        self.table.add(new, first_place)
+        self.table.add([(key, state) for key, old, state in states if len(old) > _PLACED])
+        self.table.add([(key, state) for key, old, state in states if len(old) <= _PLACED], first_place)
         self.as_of = after
 
 

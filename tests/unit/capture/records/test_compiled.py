@@ -7,12 +7,13 @@ import json
 import random
 import tracemalloc
 from array import array
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 
@@ -25,6 +26,7 @@ from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState, decoded
 from worker.capture.records.payload import AS_SERVED
 from worker.capture.registry import ORDERS
+from worker.clock import read_time
 from worker.config.settings import Settings
 
 try:
@@ -249,6 +251,54 @@ def test_the_arguments_of_the_reader(read: compiled.Read) -> None:
 def test_the_sample_has_the_hashes_of_today() -> None:
     """They are those that Python finds: a reader of an older source must not be used."""
     assert xxh3_64_hexdigest(decoded(compiled.SAMPLE, ())[1]) == compiled.SAMPLE_HASHES
+
+
+TIMES = st.builds(
+    "{}{}{}{}".format,
+    st.datetimes().map(lambda at: at.isoformat(timespec="seconds")),
+    st.sampled_from(["", ".", "."]),
+    st.text("0123456789", max_size=9),
+    st.sampled_from(["Z", "Z", "Z", "z", "+00:00", "-05:30", "", " "]),
+)
+SPOILED = st.tuples(
+    TIMES, st.integers(0, 40), st.sampled_from([*"0123456789-:TtZ.,+ ", "", "é", "٣", "\ud83d", "\0"])
+)
+
+
+@settings(max_examples=500)
+@given(
+    SPOILED.map(lambda spoiled: spoiled[0][: spoiled[1]] + spoiled[2] + spoiled[0][spoiled[1] + 1 :]) | TIMES
+)
+@example("2026-02-29T00:00:00Z")
+@example("2024-02-29T23:59:59.999999999Z")
+@example("2100-02-29T00:00:00Z")
+@example("2000-02-29T00:00:00Z")
+@example("1970-01-01T00:00:00.0009Z")
+@example("2026-03-01T12:00:00.Z")
+@example("2026-12-31T24:00:00Z")
+@example("2251-01-01T00:00:00.123457Z")
+def test_a_time_is_read_as_by_python(read: compiled.Read, text: str) -> None:
+    """Milliseconds and text, or it is left to Python, as is each that is no usual one."""
+    found = _content.moment(text)
+    assert found is None or (found, text) == read_time(text)
+
+
+@given(
+    st.datetimes(datetime.fromisoformat("1970-01-01"), datetime.fromisoformat("2250-12-31")),
+    st.integers(0, 10**7 - 1),
+)
+def test_usual_times_are_handled(read: compiled.Read, at: datetime, fraction: int) -> None:
+    """With seven digits, as the order service writes them, and without; each day of each month."""
+    text = at.isoformat(timespec="seconds")
+    for usual in (f"{text}Z", f"{text}.{fraction:07}Z"):
+        assert (_content.moment(usual), usual) == read_time(usual)
+
+
+def test_what_is_no_text_has_no_time(read: compiled.Read) -> None:
+    """It is left to Python, which says so."""
+    others: list[object] = [None, 1, 1.5, b"2026-03-01T12:00:00Z", [], {}]
+    assert [_content.moment(value) for value in others] == [None] * 6
+    assert compiled.time_in(5) is None
 
 
 def test_when_it_is_not_used(read: compiled.Read, monkeypatch: pytest.MonkeyPatch) -> None:
