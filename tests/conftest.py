@@ -38,10 +38,19 @@ hypothesis_settings.load_profile("ci" if os.environ.get("CI") else "patient")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let each worker of `--dist worksteal`, which gets one part of the list, begin with its share of slow tests.
 
-    Begun last, they would run while the other workers have nothing left to do.
+    Begun last, they would run while the other workers have nothing left to do. A module that is marked as a whole stays
+    together: its tests share a fixture, which each further worker would have to make again.
     """
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    items[:] = dealt(items, lambda item: item.get_closest_marker("slow") is not None, workers)
+    items[:] = dealt(items, _slow_group, workers)
+
+
+def _slow_group(item: pytest.Item) -> str | None:
+    """The module of a test if it is marked as slow, the test itself if that alone is."""
+    module = item.getparent(pytest.Module)
+    if module is not None and module.get_closest_marker("slow"):
+        return module.nodeid
+    return item.nodeid if item.get_closest_marker("slow") else None
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from tests.support.worker import BenchMaker
 from worker.capture.registry import CAPTURED, RESOURCES
 from worker.capture.resources import Resource
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 DEPLOY = ROOT / "deploy"
 PARSE = """
@@ -143,7 +143,6 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {written: found[str(file)] for written, file in files.items()}
 
 
-@pytest.mark.slow
 def test_the_document_is_valid(parsed: dict[str, Any]) -> None:
     """The parser of AsyncAPI finds neither an error nor a warning, and every stream with its events."""
     assert parsed[""]["problems"] == []

