@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,8 @@ def read_tables(path: Path) -> dict[str, Any]:
 
     """
     refuse_foreign(path, "ORDERSYNC_ACCOUNTS_FILE")
+    import tomllib  # noqa: PLC0415 - compiles patterns, and few settings name a file
+
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
