@@ -34,10 +34,9 @@ from worker.errors import DataError, RedisUnavailable
 from worker.ordermesh.contract.findings import withdrawn_in
 from worker.ordermesh.http.budget import BudgetUse, use_of
 from worker.queue.backpressure import HighWaterMarks
-from worker.queue.expiry import LetterExpiry
+from worker.queue.expiry import ExpiredLetters, LetterExpiry
 from worker.queue.lateness import late_groups, lateness
 from worker.redis.clock import RedisClock
-from worker.redis.connections import answer
 from worker.redis.refusals import explain, writes_refused
 from worker.redis.stored import number_of
 from worker.service.presence import Presence
@@ -152,12 +151,14 @@ class _Account:
         async with self._redis.pipeline(transaction=False) as pipe:
             for resource in RESOURCES:
                 pipe.hgetall(self._keys.cursor(resource))
+                pipe.hget(self._keys.reconcile(resource), "complete_until")
             pipe.hgetall(self._keys.contract)
             *found, findings = await pipe.execute(raise_on_error=False)
         cursors = {
             name: _cursor(fields, self._keys.cursor(name))
-            for name, fields in zip(RESOURCES, found, strict=True)
+            for name, fields in zip(RESOURCES, found[::2], strict=True)
         }
+        proven, expired = dict(zip(RESOURCES, found[1::2], strict=True)), await self._expiry.expired()
         findings = {} if isinstance(findings, Exception) else findings
         reports = {item.resource: item for beat in workers for item in beat.resources if item.unrecorded}
         layout: DataError | None = None
@@ -183,6 +184,8 @@ class _Account:
                 unused=withdrawn_in(findings.get(name.encode())),
                 withdrawn=bool(workers) and name not in polled,
                 refused=refused,
+                proven_until=_proven_until(proven[name]),
+                expired=expired.get(name, ExpiredLetters(0, 0.0)),
             )
             | {
                 "rate": rate_of(rates, name),
@@ -226,6 +229,8 @@ class _Account:
         unused: tuple[Withdrawn, ...],
         withdrawn: bool,
         refused: str,
+        proven_until: str | None,
+        expired: ExpiredLetters,
     ) -> Row:
         """Return the row of a resource.
 
@@ -238,9 +243,13 @@ class _Account:
             unused: What its gateway honoured once and honours no longer.
             withdrawn: No worker polls it.
             refused: Why Redis refuses writes although it has memory; "" if it does not.
+            proven_until: Up to when it is proven complete; None for nothing.
+            expired: Its dead letters that have expired.
 
         """
-        facts = ResourceFacts(pause=pause, unused=unused, refused=refused)
+        facts = ResourceFacts(
+            pause=pause, unused=unused, refused=refused, proven_until=proven_until, expired=expired
+        )
         try:
             facts.status = await self._groups.status(name)
             facts.due = await RefreshQueue(self._redis, self._keys, name).backlog(now)
@@ -265,18 +274,9 @@ class _Account:
             verdict = Verdict(Health.STARTING, NEVER_POLLED, Cause.WITHDRAWN)
         elif report is not None and verdict.health in {Health.OK, Health.STARTING, Health.DEGRADED}:
             verdict = Verdict(Health(report.health), report.cause, report.code)
-        facts.dead, facts.expired = await self._dead.summary(name), await self._expiry.expired(name)
+        facts.dead = await self._dead.summary(name)
         facts.groups = [await self._group(name, group, now) for group in facts.status.groups]
-        facts.proven_until = await self._proven_until(name)
         return row_of(self._keys, name, facts, verdict, marks=self._marks, now=now)
-
-    async def _proven_until(self, name: str) -> str | None:
-        """Return up to when a resource is proven complete; None for nothing."""
-        try:
-            until = number_of(await answer(self._redis.hget(self._keys.reconcile(name), "complete_until")))
-        except ResponseError:  # a key of a wrong type stops the proof, and no poll
-            return None
-        return rfc3339(until / 1000) if until > 0 else None
 
     async def _group(self, name: str, group: Group, now: float) -> Row:
         consumers = await self._groups.consumers(name, group.name)
@@ -303,6 +303,14 @@ def _cursor(fields: dict[bytes, bytes] | Exception, key: str) -> Cursor | DataEr
         return Cursor.parse(fields, key)
     except DataError as error:
         return error
+
+
+def _proven_until(value: bytes | Exception | None) -> str | None:
+    """Return up to when a resource is proven complete, by a field of its proof; None for nothing."""
+    if isinstance(value, Exception):  # a key of a wrong type stops the proof, and no poll
+        return None
+    until = number_of(value)
+    return rfc3339(until / 1000) if until > 0 else None
 
 
 def _was_polled(cursor: Cursor | DataError | ResponseError) -> bool:

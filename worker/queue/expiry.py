@@ -9,6 +9,7 @@ import msgspec
 from ordersync_consumer.servers.cluster import at
 from worker.cancellation import finish
 from worker.redis.connections import answer
+from worker.redis.stored import text_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -46,8 +47,12 @@ class LetterExpiry:
                 await finish(pipe.execute())
         return expired
 
-    async def expired(self, resource: str) -> ExpiredLetters:
-        """Return how many letters of a resource have expired."""
-        names = [resource, f"{resource}:at"]
-        count, at = await answer(self._redis.hmget(self._keys.expired_letters, names))
-        return ExpiredLetters(int(count or 0), float(at or 0))
+    async def expired(self) -> dict[str, ExpiredLetters]:
+        """Return how many letters have expired, by resource; none of a resource of which none has."""
+        found = await answer(self._redis.hgetall(self._keys.expired_letters))
+        fields = {text_of(name): float(value) for name, value in found.items()}
+        return {
+            name: ExpiredLetters(int(value), fields.get(f"{name}:at", 0.0))
+            for name, value in fields.items()
+            if not name.endswith(":at")
+        }
