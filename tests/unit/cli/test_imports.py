@@ -88,10 +88,10 @@ def test_a_command_is_imported_without_garbage_collection() -> None:
     [
         ("worker.cli", 150),
         ("worker.cli.health", 210),
-        ("worker.cli.status", 520),
-        ("worker.cli.timeline", 490),
-        ("worker.cli.runs", 475),
-        ("worker.cli.run.command", 875),
+        ("worker.cli.status", 516),
+        ("worker.cli.timeline", 484),
+        ("worker.cli.runs", 471),
+        ("worker.cli.run.command", 872),
     ],
 )
 def test_the_number_of_modules_is_bounded(module: str, most: int) -> None:
