@@ -79,36 +79,44 @@ def test_it_has_no_package_of_an_extra(programs: Path, tmp_path: Path) -> None:
     assert not [name for name in OF_EXTRAS if f"'{name}'" in listed]
 
 
+COMMANDS = """
+import sys
+from worker.cli import main
+for words in sys.argv[1:]:
+    sys.argv = ["ordersync", *words.split()]
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code
+    assert not code, (words, code)
+"""
+
+
+def one_after_the_other(
+    programs: Path, *commands: str, cwd: Path, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run commands in one process of that environment, which imports what they share once, until one fails."""
+    python = str(programs / "python")
+    return run_to_its_end(python, "-I", "-c", COMMANDS, *commands, cwd=cwd, env=program_env(**settings))
+
+
 def test_every_command_can_be_asked_for_help(programs: Path, tmp_path: Path) -> None:
-    """Its module can be imported, all in one process."""
-    code = (
-        "import sys; from worker.cli import cli\n"
-        "for leaf in sys.argv[1:]:\n"
-        "    try: cli.main([*leaf.split(), '--help'], prog_name='ordersync')\n"
-        "    except SystemExit as end: assert not end.code, leaf\n"
-    )
-    done = subprocess.run(
-        [str(programs / "python"), "-I", "-c", code, *LEAVES],
-        cwd=tmp_path,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
+    """Its module can be imported."""
+    done = one_after_the_other(programs, *(f"{leaf} --help" for leaf in LEAVES), cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
     assert done.stdout.count("Usage: ordersync ") == len(LEAVES)
 
 
 def test_a_worker_at_a_redis(programs: Path, sandbox: SandboxServer, redis_url: str, tmp_path: Path) -> None:
     """All that a shop needs works: a read, and the commands that look at what it has published."""
-    settings = login_settings(sandbox, redis_url, tmp_path)
-    for words in (
-        "run --once --no-wait", "status", "runs", "coverage", "groups", "history", "dead list", "contract show",
-        "tail orders --no-follow", f"timeline {sandbox.store.ids()[0]}", "consume --group g orders --once -- cat",
-        "config show", "schema order.1", "pause orders --reason test", "resume orders",
-    ):  # fmt: skip
-        done = ran(programs, *words.split(), cwd=tmp_path, **settings)
-        assert done.returncode == 0, (words, done.stderr)
+    done = one_after_the_other(
+        programs, "run --once --no-wait", "status", "runs", "coverage", "groups", "history", "dead list",
+        "contract show", "tail orders --no-follow", f"timeline {sandbox.store.ids()[0]}",
+        "consume --group g orders --once -- cat", "config show", "schema order.1",
+        "pause orders --reason test", "resume orders",
+        cwd=tmp_path, **login_settings(sandbox, redis_url, tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
