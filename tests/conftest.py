@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from hypothesis import HealthCheck
@@ -111,12 +112,24 @@ def cheap_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
 def authorities_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The authorities of this machine, which take as long to read as a short test, are read once for all tests."""
     monkeypatch.setattr(transport, "tls_context", _tls_context)
+    monkeypatch.setattr("httpx._transports.default.create_ssl_context", _context_of_httpx)
 
 
 def _tls_context(api: ApiSettings) -> ssl.SSLContext:
     if api.ca_file is not None or api.client_cert_file is not None:
         return tls_context(api)
     return _usual_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+def _context_of_httpx(*, verify: Any, cert: Any, trust_env: bool) -> ssl.SSLContext:
+    if verify is not True or cert is not None:
+        return httpx.create_ssl_context(verify, cert, trust_env)
+    return _usual_context_of_httpx(trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@functools.cache
+def _usual_context_of_httpx(trust_env: bool, _file: str | None, _folder: str | None) -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=trust_env)
 
 
 @functools.cache
