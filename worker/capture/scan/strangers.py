@@ -63,28 +63,28 @@ class Strangers:
         if not shows_no_known(page):
             self.met = self.met or page.count > 0
             return Evidence.OURS
-        if cursor.withheld or await session.store.deletes_accepted():
-            return (
-                Evidence.OURS
-            )  # the last read has withheld some, and all else spoke for it; or a person knows better
+        if await session.store.deletes_accepted():
+            return Evidence.OURS  # a person knows better
         await session.check_states()
         # Where states are gone, the records may be known ones: they alone have to answer.
         lost = bool(session.cursor.lost_before)
+        # The last read has withheld some, and all else spoke for them. They need not be those of this page.
+        otherwise = Evidence.OURS if cursor.withheld else Evidence.UNKNOWN
         if not session.options.single:
-            return Evidence.OURS if lost else Evidence.UNKNOWN
+            return Evidence.OURS if lost else otherwise
         result = await self._ask([page.observed[0].identifier, page.observed[-1].identifier])
         if result is Evidence.OURS and not lost:
             known = await self._ask_known()
             result = result if self.met and known is Evidence.UNKNOWN else known
         self.are_refuted = self.are_refuted or result is Evidence.NOT_OURS
-        return result
+        return otherwise if result is Evidence.UNKNOWN else result
 
     async def _ask_known(self) -> Evidence:
         """Ask for some known records. After each such page: the list may be that of another account from there on."""
         session = self._session
         context, name = session.context, session.source.name
-        start = int(session.clock.uniform(0, session.buckets))
-        known = await some_of(context.redis, context.keys.states(name), session.buckets, start, MAX_ASKED)
+        states, chance = context.keys.states(name), session.clock.uniform
+        known = await some_of(context.redis, states, session.buckets, MAX_ASKED, chance)
         return await self._ask(known)
 
     async def _ask(self, identifiers: Sequence[str]) -> Evidence:

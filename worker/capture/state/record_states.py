@@ -16,7 +16,7 @@ from worker.redis import scripts
 from worker.redis.connections import answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from redis.asyncio import Redis
 
@@ -51,17 +51,26 @@ async def walk(redis: Redis, seen: str, buckets: int, start: ScanPosition) -> As
                     yield StoredRecord(identifier, ScanPosition(number, key.hex()), is_erased)
 
 
-async def some_of(redis: Redis, seen: str, buckets: int, start: int, limit: int) -> list[str]:
-    """Return the ids of up to `limit` records, beginning with the bucket `start`; all of them if there are no more."""
-    found = list[str]()
+async def some_of(
+    redis: Redis, seen: str, buckets: int, limit: int, uniform: Callable[[float, float], float]
+) -> list[str]:
+    """Return the ids of up to `limit` records, drawn by `uniform` from the buckets of a call, or more.
+
+    Each of these is as likely: the first ones by id are often the oldest, and deleted together.
+    """
+    found, start = dict[str, None](), int(uniform(0, buckets)) // BUCKETS_AT_ONCE * BUCKETS_AT_ONCE
     for first in (ScanPosition(start), ScanPosition()):
+        end = first.bucket + BUCKETS_AT_ONCE
         async with aclosing(walk(redis, seen, buckets, first)) as records:
             async for record in records:
-                if record.identifier not in found and not record.is_erased:
-                    found.append(record.identifier)
-                if len(found) == limit:
-                    return found
-    return found
+                if record.place.bucket >= end and len(found) >= limit:
+                    break
+                if not record.is_erased:
+                    found[record.identifier] = None
+        if len(found) >= limit:
+            break
+    left = list(found)
+    return [left.pop(min(int(uniform(0, len(left))), len(left) - 1)) for _ in range(min(limit, len(left)))]
 
 
 async def states_of(redis: Redis, seen: str, buckets: int, identifiers: Sequence[str]) -> list[bytes]:

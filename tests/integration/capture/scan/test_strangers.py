@@ -158,6 +158,26 @@ async def test_a_burst_where_no_record_can_be_read_by_id(redis_url: str, *, newe
         assert await actions(w) == {"snapshot": 300, "created": 250}
 
 
+async def test_the_list_of_another_account_after_a_burst_that_was_withheld(redis_url: str) -> None:
+    """That the last read has withheld our own records, since no read by id answered, does not speak for theirs."""
+    liar = Liar(records=orders(300), newest_first=True)
+    async with watching(liar, redis_url) as w:
+        await w.poll()
+        liar.add(250)
+        liar.interfere = no_reads_by_id
+        w.clock.offset += 20
+        assert (await w.poll()).outcome is Outcome.SUSPICIOUS
+        ours, liar.records, liar.interfere = liar.records, of_another(liar.records), None
+        w.clock.offset += 20
+        run = await w.poll(complete=True)
+        assert (run.outcome, run.created) == (Outcome.SUSPICIOUS, 0)
+        liar.records = ours
+        for _ in range(2):
+            w.clock.offset += 20
+            await w.poll(complete=True)
+        assert await actions(w) == {"snapshot": 300, "created": 250}
+
+
 async def test_a_person_accepts_that_all_records_are_others(redis_url: str) -> None:
     """Where the vendor has given every order another id, for example."""
     liar = Liar(records=orders(300))
