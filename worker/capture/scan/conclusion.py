@@ -43,6 +43,7 @@ class ScanResult:
         newest: The latest modification that was read (milliseconds since 1970), never less than the cursor's.
         unreadable: Records that cannot be read.
         withheld: Records that were not published, since nothing says that they are of this account.
+        withheld_ids: A sample of them.
         is_likely: All else speaks for the records that were withheld.
         complete: Every record of this run could be read.
         pages: Pages with records; None where a keyset scan has no page numbers.
@@ -76,6 +77,7 @@ class ScanResult:
     newest: int = 0
     unreadable: int = 0
     withheld: int = 0
+    withheld_ids: str = ""
     is_likely: bool = False
     complete: bool = True
     pages: int | None = None
@@ -108,6 +110,7 @@ def checkpoint(step: ScanStep, result: ScanResult) -> CursorUpdate:
         "sweep_started": result.started_at,
         "sweep_unreadable": result.unreadable,
         "sweep_withheld": result.withheld,
+        "sweep_withheld_ids": result.withheld_ids,
         "sweep_seen": result.seen,
         "sweep_changed": result.changed,
         "sweep_statuses": result.statuses,
@@ -135,7 +138,7 @@ def conclude(
     done: CursorUpdate = {
         **moved,
         "due_at": now if result.again else next_poll(result.started_at, result.interval, result.phase),
-        "withheld": 0,
+        "withheld_ids": "",
         "failures": 0,
         "error": "",
         "error_code": "",
@@ -248,7 +251,7 @@ def _suspect(step: ScanStep, result: ScanResult) -> CursorUpdate:
     """Return what a read writes whose evidence speaks against it: nothing is concluded from it."""
     fields: CursorUpdate = {
         "suspicious": result.anomaly,
-        "withheld": result.withheld if result.is_likely else 0,
+        "withheld_ids": result.withheld_ids if result.is_likely else "",
         "due_at": next_poll(result.run_started_at, result.interval, result.phase),
         "failures": 0,
         "error": "",

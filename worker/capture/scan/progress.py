@@ -12,6 +12,7 @@ from worker.capture.scan.discovery import Discovery
 from worker.capture.scan.sanity import SanityCheck, server_time
 from worker.capture.scan.strategy import Strategy
 from worker.capture.scan.unreadable_pages import Hole, describe
+from worker.capture.scan.withheld import with_sample
 from worker.capture.state.run import MAX_OFFSET, time_by_server
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class ScanProgress:
         self.unreadable = scan.unreadable if resumed else 0
         self.holes = _parse(scan.unread) if resumed else []
         self.withheld = scan.withheld if resumed else 0
+        self.withheld_ids = scan.withheld_ids if resumed else ""
         self.discovery = Discovery.of(cursor, resumed=resumed)
         self._spent = scan.spent if resumed else 0.0
         self._statuses = scan.statuses if resumed else NO_STATUSES_YET
@@ -110,6 +112,7 @@ class ScanProgress:
         self._run.pages += 1
         self._run.records += page.count
         self.withheld += page.count
+        self.withheld_ids = with_sample(self.withheld_ids, page.identities)
         self.sanity.seen += page.count
 
     def result(
@@ -146,6 +149,7 @@ class ScanProgress:
             newest=sanity.newest,
             unreadable=self.unreadable,
             withheld=self.withheld,
+            withheld_ids=self.withheld_ids,
             complete=not run.unreadable,
             pages=pages,
             statuses=merge_statuses(self._statuses, statuses) if self._step.learns else "",

@@ -2,7 +2,8 @@
 
 A gateway may answer with the list of another account for a moment. In a shop that is at work such a page is rare:
 many new records at once, or a list of new records alone. So it is published if one of its records can be read by its
-id, and a known record can as well. Where that does not tell, the page is withheld until the next read agrees.
+id, and a known record can as well. Where that does not tell, the page is withheld until the next read agrees: until
+it shows records again that this one has withheld.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from worker.capture.by_id import read_record
+from worker.capture.scan import withheld
 from worker.capture.state.record_states import some_of
 from worker.errors import ApiError, NotFound, RateLimited, UnreadableAnswer
 
@@ -68,8 +70,10 @@ class Strangers:
         await session.check_states()
         # Where states are gone, the records may be known ones: they alone have to answer.
         lost = bool(session.cursor.lost_before)
-        # The last read has withheld some, and all else spoke for them. They need not be those of this page.
-        otherwise = Evidence.OURS if cursor.withheld else Evidence.UNKNOWN
+        # What the last read has withheld, where all else spoke for it, is still there.
+        otherwise = (
+            Evidence.OURS if withheld.is_among(cursor.withheld_ids, page.identities) else Evidence.UNKNOWN
+        )
         if not session.options.single:
             return Evidence.OURS if lost else otherwise
         result = await self._ask([page.observed[0].identifier, page.observed[-1].identifier])

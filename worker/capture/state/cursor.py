@@ -70,7 +70,7 @@ class CursorUpdate(TypedDict, total=False):
     swept_records: int
     tracked: int
     unanswered: int
-    withheld: int
+    withheld_ids: str
     unclean_scans: int
     unread: str
     unread_records: int
@@ -109,6 +109,7 @@ class CursorUpdate(TypedDict, total=False):
     sweep_watch: str
     sweep_width: int
     sweep_withheld: int
+    sweep_withheld_ids: str
 
 
 SCAN_OVER: CursorUpdate = {
@@ -123,6 +124,7 @@ SCAN_OVER: CursorUpdate = {
     "sweep_found": 0,
     "sweep_moved": 0,
     "sweep_withheld": 0,
+    "sweep_withheld_ids": "",
     "sweep_again": False,
     "sweep_statuses": "",
     "sweep_plan": "",
@@ -210,8 +212,8 @@ class Cursor(msgspec.Struct, frozen=True):
         doubts: How much speaks against the last full scans in a row: one for a scan that missed records which can be
             read by their id, two for one that missed many; 0 where the last one missed none.
         held_back: Records that the last full scan did not find, where these are more than it may delete at once.
-        withheld: Records that the last read has not published, since their pages show no known record, where all else
-            speaks for them: the next read publishes them.
+        withheld_ids: A sample of the records that the last read has not published, since their pages show no known
+            record, where all else speaks for them: the next read publishes pages that show one of the sample again.
         accepted_deletes: Missing records that a person has accepted to be deleted, and that are not all confirmed yet.
         backlog: How far the audit logs of records of the past have been read: a `ScanPosition` in the states of the
             records as text, or `BACKLOG_DONE`; "" where none was.
@@ -276,7 +278,7 @@ class Cursor(msgspec.Struct, frozen=True):
     held_back: int = 0
     accepted_deletes: int = 0
     unanswered: int = 0
-    withheld: int = 0
+    withheld_ids: str = ""
     gaps: int = 0
     backlog: str = ""
     backlog_began: float = 0.0

@@ -20,6 +20,7 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
         changed: Those among them that had changed.
         unreadable: Records before `page` that cannot be read.
         withheld: Records that were not published, since their pages show no known record.
+        withheld_ids: A sample of them (`scan/withheld.py`).
         began: When the list was first requested, or earlier, by the clock that stamps its records (milliseconds since
             1970); 0 before the first page.
         listed, known, found, moved: As in `Discovery` (`scan/discovery.py`).
@@ -57,6 +58,7 @@ class FullScanProgress(msgspec.Struct, frozen=True, rename=lambda name: f"sweep_
     unread: str = ""
     failed: int = 0
     withheld: int = 0
+    withheld_ids: str = ""
     again: bool = False
     since: int = 0
     statuses: str = ""

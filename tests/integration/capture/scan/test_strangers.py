@@ -19,6 +19,7 @@ from tests.support.faulty_gateway import (
 )
 from worker.capture.health import Health, judge
 from worker.capture.registry import ORDERS
+from worker.capture.scan.withheld import SAMPLED, with_sample
 from worker.capture.state.run import Outcome
 from worker.capture.state.store import StateStore
 from worker.redis.connections import answer
@@ -158,24 +159,45 @@ async def test_a_burst_where_no_record_can_be_read_by_id(redis_url: str, *, newe
         assert await actions(w) == {"snapshot": 300, "created": 250}
 
 
-async def test_the_list_of_another_account_after_a_burst_that_was_withheld(redis_url: str) -> None:
+@pytest.mark.parametrize("by_id", ["for a moment", "never"])
+async def test_the_list_of_another_account_after_a_burst_that_was_withheld(
+    redis_url: str, by_id: str
+) -> None:
     """That the last read has withheld our own records, since no read by id answered, does not speak for theirs."""
-    liar = Liar(records=orders(300), newest_first=True)
+    liar = Liar(
+        records=orders(300), newest_first=True, interfere=no_reads_by_id if by_id == "never" else None
+    )
     async with watching(liar, redis_url) as w:
         await w.poll()
         liar.add(250)
         liar.interfere = no_reads_by_id
         w.clock.offset += 20
         assert (await w.poll()).outcome is Outcome.SUSPICIOUS
-        ours, liar.records, liar.interfere = liar.records, of_another(liar.records), None
+        ours, liar.records = liar.records, of_another(liar.records)
+        liar.interfere = no_reads_by_id if by_id == "never" else None
         w.clock.offset += 20
         run = await w.poll(complete=True)
         assert (run.outcome, run.created) == (Outcome.SUSPICIOUS, 0)
         liar.records = ours
-        for _ in range(2):
+        for _ in range(3):
             w.clock.offset += 20
             await w.poll(complete=True)
         assert await actions(w) == {"snapshot": 300, "created": 250}
+
+
+def test_a_sample_of_what_is_withheld() -> None:
+    """It does not grow, and is the same in whatever order the pages come."""
+    pages = [
+        [f"{number:05}".encode() for number in range(start, start + 100)] for start in range(0, 1000, 100)
+    ]
+    samples = set()
+    for order in (pages, pages[::-1], [[each for page in pages for each in page]]):
+        sample = ""
+        for page in order:
+            sample = with_sample(sample, page)
+        samples.add(sample)
+    (sample,) = samples
+    assert len(sample.split()) == SAMPLED
 
 
 async def test_a_person_accepts_that_all_records_are_others(redis_url: str) -> None:
