@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from worker.capture.state.run import Outcome
 from worker.queue.backpressure import PressureReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.capture.state.pauses import Pause, Pauses
+    from worker.capture.state.run import Run
     from worker.clock import Clock
     from worker.queue.backpressure import BackpressureGate, StreamGlance
 
@@ -67,6 +69,24 @@ NOT_PROVEN = (
     "scans go on until one shows that none is missing"
 )
 UNPROVEN = ReadResult(Stop(StopCause.UNPROVEN, NOT_PROVEN))
+
+
+def end_run(run: Run, result: ReadResult) -> None:
+    """Set the outcome of a run.
+
+    A read that is stopped, and waits for nothing, keeps the error of the read before it in the same run.
+    """
+    stop = result.stop
+    if stop is None and result.suspicion:
+        run.end(Outcome.SUSPICIOUS, "suspicious", result.suspicion)
+    elif stop is None:
+        run.end(Outcome.COMPLETE)
+    elif stop.cause is StopCause.UNPROVEN:
+        run.end(Outcome.PARTIAL, stop.cause.value, stop.why)
+    elif stop.message:
+        run.end(Outcome.PAUSED, stop.cause.value, stop.message)
+    else:
+        run.outcome = Outcome.STOPPED if stop.cause is StopCause.STOPPED else Outcome.PARTIAL
 
 
 class ResourcePaused(Exception):

@@ -8,7 +8,7 @@ import redis.exceptions
 
 from ordersync_consumer.redaction import words_of
 from worker.capture.failures import Failure, classify, retry_delay
-from worker.capture.gate import PARTIAL, ReadResult, ResourcePaused, Stop, StopCause
+from worker.capture.gate import PARTIAL, ReadResult, ResourcePaused, Stop, StopCause, end_run
 from worker.capture.health import UnrecordedFailure
 from worker.capture.refresh.refresher import follow_up, read_logs
 from worker.capture.resources import AuditLog
@@ -108,7 +108,7 @@ class Poller:
                         session, complete=complete, resume=resume, follow_ups_only=only, backlog=backlog
                     )
             except ResourcePaused as paused:
-                session.end(ReadResult(paused.stop))
+                end_run(session.run, ReadResult(paused.stop))
             except LeaseHeld as error:
                 run.end(Outcome.HELD, error.code, words_of(error))
             except _NOT_RECORDED as error:
@@ -133,7 +133,7 @@ class Poller:
             await session.store.settle(session.buckets)
             self._settled.add(session.source.name)
         if stop := await self._begin(session, complete=complete):
-            session.end(ReadResult(stop))
+            end_run(session.run, ReadResult(stop))
             return
         scans, failures = ScanExecutor(session), session.cursor.failures
         try:
@@ -162,7 +162,7 @@ class Poller:
                 await self.context.capabilities.mark_stale(session.options.resource)
             await self._record_failure(session, failure, failures, scans.failure_update(error))
             return
-        session.end(result)
+        end_run(session.run, result)
         if result.stop and result.stop.report:
             self._log_backpressure(session, result.stop.report)
 
@@ -195,7 +195,7 @@ class Poller:
             return await read_logs(session, session.source, backlog=backlog)
         if follow_ups_only:
             result = await follow_up(session) or PARTIAL
-            session.end(result)
+            end_run(session.run, result)
             await session.update({}, record=True, last=True)
             return result
         return await self._read_all(session, scans, complete=complete, resume=resume)
@@ -206,7 +206,7 @@ class Poller:
         """Read what is due by id, and the list; after a full scan also what the scan has made due."""
         result = await follow_up(session, MIN_STEP_SECONDS)
         if result is not None and result.stop and result.stop.cause is not StopCause.OUT_OF_TIME:
-            session.end(result)
+            end_run(session.run, result)
             await session.update(session.stop_fields(result.stop), record=True, last=True)
             return result
         result = await scans.read(complete=complete, resume=resume)

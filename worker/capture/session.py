@@ -10,9 +10,9 @@ import anyio
 import msgspec
 import redis.exceptions
 
-from worker.capture.gate import ReadGate, ResourcePaused, StopCause, paused
+from worker.capture.gate import ReadGate, ResourcePaused, paused
 from worker.capture.lanes import FIELDS, list_is_due
-from worker.capture.resources import AuditLog, Resource
+from worker.capture.resources import Resource
 from worker.capture.state.commit import Checkpoint, Commit
 from worker.capture.state.cursor import Cursor
 from worker.capture.state.known_bytes import KnownRecords
@@ -23,7 +23,7 @@ from worker.capture.state.open_records import OpenRecords
 from worker.capture.state.opening import Opener
 from worker.capture.state.pauses import Pause
 from worker.capture.state.refresh_queue import RefreshBatch, RefreshQueue
-from worker.capture.state.run import Outcome, Run, time_by_server
+from worker.capture.state.run import Run, time_by_server
 from worker.capture.state.run_history import History as RunHistory
 from worker.capture.state.source import claim_source
 from worker.capture.state.store import StateStore
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 
     from worker.capture.context import AccountContext
-    from worker.capture.gate import ReadResult, Stop
+    from worker.capture.gate import Stop
     from worker.capture.records.audit import AuditDelta
     from worker.capture.records.diff import Change
     from worker.capture.records.fields import FieldIndex
@@ -239,23 +239,6 @@ class PollSession:
             with suppress(LeaseLost):  # the read finds out for itself
                 await self.update({})
 
-    def end(self, result: ReadResult) -> None:
-        """Set the outcome of the run.
-
-        A read that is stopped, and waits for nothing, keeps the error of the read before it in the same run.
-        """
-        run, stop = self.run, result.stop
-        if stop is None and result.suspicion:
-            run.end(Outcome.SUSPICIOUS, "suspicious", result.suspicion)
-        elif stop is None:
-            run.end(Outcome.COMPLETE)
-        elif stop.cause is StopCause.UNPROVEN:
-            run.end(Outcome.PARTIAL, stop.cause.value, stop.why)
-        elif stop.message:
-            run.end(Outcome.PAUSED, stop.cause.value, stop.message)
-        else:
-            run.outcome = Outcome.STOPPED if stop.cause is StopCause.STOPPED else Outcome.PARTIAL
-
     def stop_fields(self, stop: Stop) -> CursorUpdate:
         """Return when the next poll is due after a read that was stopped, and what it waits for."""
         now = self.clock.now()
@@ -280,13 +263,6 @@ class PollSession:
         self.cursor = cursor
         self._wait.load(cursor)
         self.buckets = cursor.buckets or self.buckets
-
-    async def load_parent(self, log: AuditLog) -> Cursor:
-        """Return the cursor of the parent of the audit log that is read."""
-        keys = self.context.keys
-        if self.found is not None:
-            return Cursor.parse(self.found.parent, keys.cursor(log.parent.name))
-        return await StateStore(self.context.redis, keys, log.parent).load_cursor()
 
     async def ensure_capabilities(self, *, again: bool, doubted: bool = False) -> Capabilities:
         """Return what is known of the list, from what was found first; see `CapabilityRegistry.ensure`."""
@@ -324,14 +300,6 @@ class PollSession:
         if self._fields is None:
             self._fields = await self.store.load_fields()
         return self._fields
-
-    async def past_of_logs(self) -> int:
-        """Return the time before which entries of audit logs are not published (milliseconds since 1970; 0: none)."""
-        history, source = self.options.history, self.source
-        if not history.silent or not isinstance(source, AuditLog):
-            return history.since
-        records = StateStore(self.context.redis, self.context.keys, source.parent)
-        return history.before((await records.load_cursor()).first_scan_at)
 
     async def update(self, fields: CursorUpdate, *, record: bool = False, last: bool = False) -> None:
         """Write fields of the cursor, and the record of the run if it has ended; `last` as for `commit`."""

@@ -19,7 +19,9 @@ from worker.capture.records.diff import Change, decide, decide_deleted
 from worker.capture.records.fields import FieldIndex
 from worker.capture.records.fingerprint import RecordState
 from worker.capture.records.new_records import decide_all, decode_new
+from worker.capture.resources import AuditLog
 from worker.capture.state.commit import Checkpoint
+from worker.capture.state.store import StateStore
 from worker.capture.written import Keep, Written, nothing_skipped, publish_all
 from worker.clock import rfc3339
 from worker.telemetry.log import get_logger
@@ -195,7 +197,7 @@ class RecordWriter:
         `logs`: the subject of each, its bytes, and its entries.
         """
         session, privacy = self._session, self._session.options.privacy
-        past = await session.past_of_logs()
+        past = await self._past_of_logs()
         while True:
             deltas: list[audit.AuditDelta] = []
             for subject, raw, entries in logs:
@@ -214,6 +216,15 @@ class RecordWriter:
             self._count_unknown()
             if await session.commit(checkpoint, recorded=deltas, where=where):
                 return deltas
+
+    async def _past_of_logs(self) -> int:
+        """Return the time before which entries of audit logs are not published (milliseconds since 1970; 0: none)."""
+        session, source = self._session, self._session.source
+        history = session.options.history
+        if not history.silent or not isinstance(source, AuditLog):
+            return history.since
+        records = StateStore(session.context.redis, session.context.keys, source.parent)
+        return history.before((await records.load_cursor()).first_scan_at)
 
     async def _decide(
         self,

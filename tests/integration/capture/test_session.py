@@ -11,7 +11,7 @@ import pytest
 from tests.support.waiting import eventually
 from tests.support.worker import BenchMaker
 from worker.cancellation import end
-from worker.capture.gate import COMPLETE, PARTIAL, ReadResult, Stop, StopCause
+from worker.capture.gate import COMPLETE, PARTIAL, ReadResult, Stop, StopCause, end_run
 from worker.capture.health import Health, judge
 from worker.capture.registry import ORDERS
 from worker.capture.session import PollSession
@@ -181,5 +181,5 @@ async def test_how_a_read_ends(
     async with bench() as b:
         session = PollSession(b.account.poller.context, ORDERS, reason="test")
         for result in results:
-            session.end(result)
+            end_run(session.run, result)
         assert (session.run.outcome, session.run.error_code, session.run.error) == ended

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.capture.gate import ReadResult
+from worker.capture.gate import ReadResult, end_run
 from worker.capture.lanes import next_poll
 from worker.capture.refresh.backlog import AuditBacklog
 from worker.capture.refresh.reader import RecordRefresher
 from worker.capture.state.buckets import MIN_BUCKETS
-from worker.capture.state.cursor import BACKLOG_DONE, fresh_after
+from worker.capture.state.cursor import BACKLOG_DONE, Cursor, fresh_after
 from worker.capture.state.run import Covered
+from worker.capture.state.store import StateStore
 from worker.capture.throttle import Throttle
 from worker.errors import ContractMismatch
 
 if TYPE_CHECKING:
     from worker.capture.resources import AuditLog
     from worker.capture.session import PollSession
-    from worker.capture.state.cursor import Cursor, CursorUpdate
+    from worker.capture.state.cursor import CursorUpdate
     from worker.ordermesh.contract.findings import Capabilities
 
 BACKLOG_SHARE = 0.5
@@ -50,7 +51,7 @@ async def read_logs(session: PollSession, log: AuditLog, *, backlog: bool) -> Re
     capabilities = await session.ensure_capabilities(again=False)
     if capabilities.audit.supported is False and log.operation == log.parent.audit:
         raise ContractMismatch(log.operation, log.name, (), capabilities.audit.why)
-    parent = await session.load_parent(log)
+    parent = await _parent_of(session, log)
     session.buckets = session.buckets or parent.buckets or MIN_BUCKETS
     run.add_plan("refresh")
     reader = RecordRefresher(session, capabilities, session.seconds)
@@ -85,9 +86,17 @@ async def read_logs(session: PollSession, log: AuditLog, *, backlog: bool) -> Re
                 ended |= {"suspicious": result.suspicion}
             run.freshness = session.clock.now() - as_of if as_of else None
             run.covered = Covered.CHANGED
-    session.end(result)
+    end_run(run, result)
     await session.update(ended, record=run.pages > 0, last=True)
     return result
+
+
+async def _parent_of(session: PollSession, log: AuditLog) -> Cursor:
+    """Return the cursor of the resource whose audit logs are read."""
+    keys = session.context.keys
+    if session.found is not None:
+        return Cursor.parse(session.found.parent, keys.cursor(log.parent.name))
+    return await StateStore(session.context.redis, keys, log.parent).load_cursor()
 
 
 async def _unread_since(session: PollSession, started_at: float, *, refused: bool) -> float:

@@ -17,7 +17,7 @@ import msgspec
 
 from worker.cancellation import plain_errors
 from worker.capture.failures import may_be_of_one_page
-from worker.capture.gate import COMPLETE, PARTIAL, UNPROVEN, ReadResult, Stop, StopCause
+from worker.capture.gate import COMPLETE, PARTIAL, UNPROVEN, ReadResult, Stop, StopCause, end_run
 from worker.capture.records.actions import Action
 from worker.capture.scan.conclusion import checkpoint, conclude, fail
 from worker.capture.scan.judgement import Judgement
@@ -142,8 +142,7 @@ class Scanner:
         if self._step.is_fast and stop.cause is StopCause.OUT_OF_TIME:
             # It starts over each time, so it might never end. A full scan resumes where it was.
             fields["swept_at"] = 0.0
-        result = ReadResult(stop)
-        await self._commit(fields, result)
+        await self._commit(fields, result := ReadResult(stop))
         return result
 
     @property
@@ -267,7 +266,7 @@ class Scanner:
         False if a state, or the cursor, is no longer as it was looked up. `follows`: what follows needs the lease.
         """
         if result is not None:
-            self._session.end(result)
+            end_run(self._run, result)
         ends_here = result is not None and (self._step.concludes or result.stop is not None)
         opened = self._open.new(self._fetcher.shown) if changes or self._step.learns else set[str]()
         after = self._paginator.ask(self._paginator.next_step).after
