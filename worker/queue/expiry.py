@@ -9,7 +9,7 @@ import msgspec
 from ordersync_consumer.servers.cluster import at
 from worker.cancellation import finish
 from worker.redis.connections import answer
-from worker.redis.stored import text_of
+from worker.redis.stored import number_of, text_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -50,7 +50,7 @@ class LetterExpiry:
     async def expired(self) -> dict[str, ExpiredLetters]:
         """Return how many letters have expired, by resource; none of a resource of which none has."""
         found = await answer(self._redis.hgetall(self._keys.expired_letters))
-        fields = {text_of(name): float(value) for name, value in found.items()}
+        fields = {text_of(name): number_of(value) for name, value in found.items()}
         return {
             name: ExpiredLetters(int(value), fields.get(f"{name}:at", 0.0))
             for name, value in fields.items()

@@ -128,6 +128,7 @@ class Following(AbstractConnection):
                     return
             await super().send_packed_command((), check_health=False)
         except RuntimeError as error:
+            await self.disconnect(nowait=True)
             if not is_lost(error):
                 raise
             raise redis.exceptions.ConnectionError(f"The connection was reset: {words_of(error)}") from None

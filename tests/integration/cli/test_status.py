@@ -109,6 +109,7 @@ async def test_what_is_wrong_keeps_to_the_schema(polled: Bench, redis_url: str, 
     await answer(polled.redis.hset(keys.cursor("orders"), "paused", "group billing has much to read"))
     await polled.redis.xadd(keys.dead("orders"), {"kind": "record"})
     await answer(polled.redis.hset(keys.expired_letters, mapping={"orders": 3, "orders:at": 1_772_448_069}))
+    await answer(polled.redis.hset(keys.expired_letters, "notes", "many"))
     await answer(polled.redis.hset(keys.cursor("notes"), "sequence", "many"))
     wanted = {"poll__intervals": '{"variants": 60}', "backpressure__entries": "25"}
     rows = {row["resource"]: row for row in rows_of(tmp_path, redis_url, **wanted)}

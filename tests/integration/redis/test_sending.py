@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
+import redis.exceptions
+import uvloop
 from redis.asyncio import Redis
 
 from worker.redis.connections import connect
@@ -45,3 +48,34 @@ async def test_a_command_that_does_not_fit_is_sent_in_parts(redis_url: str) -> N
         await client.delete("key")
     finally:
         await client.aclose()
+
+
+async def use_after_abort(url: str) -> None:
+    client = connect(url)
+    try:
+        connection = await client.connection_pool.get_connection()
+        await connection.send_command("PING")
+        assert await connection.read_response() == b"PONG"
+        connection._writer.transport.abort()
+        await asyncio.sleep(0.01)
+
+        async def ping() -> object:
+            await connection.send_command("PING")
+            return await connection.read_response()
+
+        with pytest.raises(redis.exceptions.ConnectionError):
+            await ping()
+        assert not connection.is_connected
+        await client.connection_pool.release(connection)
+        assert await client.ping()
+    finally:
+        await client.aclose()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_that_was_closed_is_opened_again(
+    redis_url: str, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Uvloop refuses to write to it with RuntimeError, asyncio does not: the next command has a new one either way."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(use_after_abort(redis_url))
