@@ -70,7 +70,7 @@ class Strangers:
         await session.check_states()
         # Where states are gone, the records may be known ones: they alone have to answer.
         lost = bool(session.cursor.lost_before)
-        # What the last read has withheld, where all else spoke for it, is still there.
+        # The last read has withheld one of its records, and all else spoke for that one.
         otherwise = (
             Evidence.OURS if withheld.is_among(cursor.withheld_ids, page.identities) else Evidence.UNKNOWN
         )
